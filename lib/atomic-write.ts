@@ -1,0 +1,44 @@
+// Writes a file so that a reader or a crash never sees half of it: temporary name, fsync, rename, fsync of the folder.
+import { randomBytes } from 'node:crypto'
+import { mkdir, open, rename, rm } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { DeviceError } from './errors.js'
+
+/** Writes `data` to `path`, creating its folder. Throws DeviceError DISK_FULL when there is no room; the old file then stays. */
+export async function writeFileAtomic(path: string, data: string | Uint8Array): Promise<void> {
+  const folder = dirname(path)
+  await mkdir(folder, { recursive: true })
+  const temporary = join(folder, `.${basename(path)}.${randomBytes(4).toString('hex')}.tmp`)
+  try {
+    const file = await open(temporary, 'wx')
+    try {
+      await file.writeFile(data)
+      await file.sync()
+    } finally {
+      await file.close()
+    }
+    await rename(temporary, path)
+    await syncFolder(folder)
+  } catch (cause) {
+    await rm(temporary, { force: true })
+    throw diskError(cause, path)
+  }
+}
+
+/** Makes a rename in `folder` durable; folders cannot be synced on some platforms, where this does nothing. */
+export async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r').catch(() => undefined)
+  await handle?.sync().catch(() => undefined)
+  await handle?.close()
+}
+
+/** Turns "no space" errors into DISK_FULL with the remedy; other errors pass unchanged. */
+export function diskError(cause: unknown, path: string): unknown {
+  const code = (cause as NodeJS.ErrnoException | undefined)?.code
+  if (code !== 'ENOSPC' && code !== 'EDQUOT') return cause
+  return new DeviceError('DISK_FULL', 'no space left on the device', {
+    where: path,
+    fix: 'free disk space or choose another folder, then run the same command again',
+    cause,
+  })
+}
