@@ -1,0 +1,137 @@
+// `npm run bench -- WORDS`: measures trials side by side with what a user would take instead, each round in a process of its own,
+// ours and the peer's in turn. Prints a table; writes machine, date, commit and every number to one JSON file.
+// Peers run when MAMMO_PEER_PYTHON names a Python that has them. Never part of the tests: times are no pass or fail.
+import { spawn } from 'node:child_process'
+import { join } from 'node:path'
+import { Command } from 'commander'
+import { writeFileAtomic } from '../lib/atomic-write.js'
+import { packageRoot } from '../lib/package-root.js'
+import { machine } from './machine.js'
+import { median, spread } from './statistics.js'
+import { type Measurement, type Side, trials } from './trials.js'
+
+interface Row {
+  trial: string
+  variant: string
+  side: string
+  medianSeconds: number
+  minSeconds: number
+  maxSeconds: number
+  runs: number
+  peakBytes: number
+  baseBytes: number
+  /** Peer's median over ours. */
+  ratio?: number
+  extra: Record<string, unknown>
+}
+
+const program = new Command('bench')
+  .argument('<words...>', `trials: ${Object.keys(trials).join(', ')}, or all`)
+  .option('--rounds <n>', 'processes per side', Number, 3)
+  .option('--out <file>', 'result file')
+  .option('--threads <n>', 'threads of every side', Number)
+  .allowExcessArguments(false)
+program.parse()
+
+const words = program.args.includes('all') ? Object.keys(trials) : program.args
+const unknown = words.filter((word) => trials[word] === undefined)
+if (unknown.length > 0)
+  program.error(`unknown trial ${unknown.join(', ')}; known: ${Object.keys(trials).join(', ')}, all`)
+const { rounds, threads, out } = program.opts<{ rounds: number; threads?: number; out?: string }>()
+const python = process.env['MAMMO_PEER_PYTHON']
+if (python === undefined)
+  process.stderr.write('peers are left out: set MAMMO_PEER_PYTHON to a Python with torch and torchvision\n')
+
+const host = await machine(threads)
+const rows: Row[] = []
+for (const word of words) {
+  const trial = trials[word]!
+  for (const [variant, options] of Object.entries(trial.variants)) {
+    const sides = trial.sides.filter((side) => side.runtime === 'node' || python !== undefined)
+    const collected = new Map<Side, Measurement[]>(sides.map((side) => [side, []]))
+    for (let round = 0; round < rounds; round++) {
+      for (const side of sides) {
+        process.stderr.write(`${word} ${variant}: ${side.name}, round ${round + 1}/${rounds}\n`)
+        collected.get(side)!.push(await runSide(side, { ...options, threads: host.threads }))
+      }
+    }
+    const summaries = sides.map((side) => summarise(word, variant, side.name, collected.get(side)!))
+    const ours = summaries[0]!
+    for (const peer of summaries.slice(1)) peer.ratio = peer.medianSeconds / ours.medianSeconds
+    rows.push(...summaries)
+  }
+}
+const file = out ?? join(packageRoot(), 'bench', 'results', `${words.length > 3 ? 'all' : words.join('-')}.json`)
+await writeFileAtomic(
+  file,
+  `${JSON.stringify({ schema: 'mammo-retinanet/bench@1', machine: host, rounds, rows }, null, 1)}\n`,
+)
+process.stdout.write(
+  `${tableText(rows)}\n${host.cpu}, ${host.threads} threads, ${host.date}, commit ${host.commit}\nwritten to ${file}\n`,
+)
+
+/** Runs one side once in its own process; its last stdout line is a JSON measurement. */
+async function runSide(side: Side, options: Record<string, unknown>): Promise<Measurement> {
+  const [command, args] =
+    side.runtime === 'node'
+      ? [process.execPath, [join(packageRoot(), 'dist', 'bench', 'child.js'), side.script, JSON.stringify(options)]]
+      : [python!, [join(packageRoot(), 'bench', 'peers', side.script), JSON.stringify(options)]]
+  const threadEnv = { OMP_NUM_THREADS: String(options['threads']) }
+  const child = spawn(command, args, {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, ...threadEnv, ...side.env },
+  })
+  let text = ''
+  child.stdout.on('data', (chunk) => {
+    text += chunk
+  })
+  const code = await new Promise((resolve, reject) => {
+    child.on('error', reject)
+    child.on('close', resolve)
+  })
+  const last = text.trim().split('\n').at(-1)
+  if (code !== 0 || !last?.startsWith('{'))
+    throw new Error(`${side.name} (${side.script}) ended with code ${code}: ${text.slice(-500)}`)
+  return JSON.parse(last) as Measurement
+}
+
+function summarise(trial: string, variant: string, side: string, runs: Measurement[]): Row {
+  const seconds = runs.flatMap((r) => r.seconds)
+  const [min, max] = spread(seconds)
+  return {
+    trial,
+    variant,
+    side,
+    medianSeconds: median(seconds),
+    minSeconds: min,
+    maxSeconds: max,
+    runs: seconds.length,
+    peakBytes: median(runs.map((r) => r.peakBytes)),
+    baseBytes: median(runs.map((r) => r.baseBytes)),
+    extra: runs[0]?.extra ?? {},
+  }
+}
+
+function tableText(all: readonly Row[]): string {
+  const time = (s: number) =>
+    s < 1e-3 ? `${(s * 1e6).toFixed(1)} us` : s < 1 ? `${(s * 1e3).toFixed(2)} ms` : `${s.toFixed(3)} s`
+  const gib = (b: number) => `${(b / 2 ** 30).toFixed(2)} GiB`
+  const head = ['trial', 'variant', 'side', 'median', 'min', 'max', 'runs', 'memory above base', 'peer / ours', 'notes']
+  const body = all.map((r) => [
+    r.trial,
+    r.variant,
+    r.side,
+    time(r.medianSeconds),
+    time(r.minSeconds),
+    time(r.maxSeconds),
+    String(r.runs),
+    gib(Math.max(0, r.peakBytes - r.baseBytes)),
+    r.ratio === undefined ? '' : `${r.ratio.toFixed(2)}x`,
+    Object.entries(r.extra)
+      .map(([k, v]) => `${k}=${typeof v === 'number' ? Number(v.toPrecision(4)) : v}`)
+      .join(' '),
+  ])
+  const widths = head.map((h, i) => Math.max(h.length, ...body.map((row) => row[i]!.length)))
+  const line = (cells: string[]) => `| ${cells.map((c, i) => c.padEnd(widths[i]!)).join(' | ')} |`
+  return [line(head), line(widths.map((w) => '-'.repeat(w))), ...body.map(line)].join('\n')
+}

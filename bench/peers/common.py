@@ -1,0 +1,45 @@
+"""Shared by the peers' scripts: options from argv, timing, memory, the JSON line that bench/main.ts reads."""
+import json
+import os
+import sys
+import time
+
+import torch
+import torchvision
+
+options = json.loads(sys.argv[1])
+torch.set_num_threads(int(options["threads"]))
+
+
+def status(field):
+    with open("/proc/self/status") as file:
+        for line in file:
+            if line.startswith(field):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def reset_peak():
+    """The kernel's high-water mark starts again from the present size."""
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    except OSError:
+        pass
+
+
+def measure(work, warmup, count, limit=60.0, extra=None):
+    """Times `work` as bench/statistics.ts does and prints the measurement."""
+    base = status("VmRSS")
+    for _ in range(warmup):
+        work()
+    seconds = []
+    end = time.perf_counter() + limit
+    while len(seconds) < count and (len(seconds) < 3 or time.perf_counter() < end):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    versions = {"torch": torch.__version__, "torchvision": torchvision.__version__}
+    print(json.dumps({"seconds": seconds, "peakBytes": status("VmHWM"), "baseBytes": base, "extra": {**versions, **(extra or {})}}))
+    sys.stdout.flush()
+    os._exit(0)

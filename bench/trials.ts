@@ -1,0 +1,89 @@
+// The table of trials: what is measured, in which variants, against whom.
+export interface Measurement {
+  seconds: number[]
+  /** Peak resident memory of the process. */
+  peakBytes: number
+  /** Resident memory before the measured work. */
+  baseBytes: number
+  extra: Record<string, unknown>
+}
+
+export interface Side {
+  name: string
+  runtime: 'node' | 'python'
+  /** File in bench/trials (node) or bench/peers (python). */
+  script: string
+  env?: Record<string, string>
+}
+
+export interface Trial {
+  about: string
+  variants: Record<string, Record<string, unknown>>
+  /** Ours first. */
+  sides: Side[]
+}
+
+// glibc keeps freed memory with these settings: torchvision "tuned", printed beside "as shipped".
+const keepMemory = {
+  MALLOC_MMAP_THRESHOLD_: '1073741824',
+  MALLOC_TRIM_THRESHOLD_: '17179869184',
+  MALLOC_TOP_PAD_: '268435456',
+}
+
+const ours = (script: string): Side => ({ name: 'mammo-retinanet', runtime: 'node', script })
+const torchvision = (script: string): Side => ({ name: 'torchvision', runtime: 'python', script })
+const torchvisionKept = (script: string): Side => ({
+  name: 'torchvision, memory kept',
+  runtime: 'python',
+  script,
+  env: keepMemory,
+})
+
+const full = { height: 4096, width: 3328 }
+
+export const trials: Record<string, Trial> = {
+  anchors: {
+    about: 'all anchors of a full-resolution canvas, first use and cached',
+    variants: { 'first use': { ...full, cached: false }, 'second use': { ...full, cached: true } },
+    sides: [ours('anchors'), torchvision('anchors.py')],
+  },
+  matching: {
+    about: 'assign 2.55 million anchors to boxes',
+    variants: { '4 boxes': { ...full, boxes: 4 }, '16 boxes': { ...full, boxes: 16 } },
+    sides: [ours('matching'), torchvision('matching.py')],
+  },
+  'focal-loss': {
+    about: 'focal loss, forward and gradient',
+    variants: { '2.55 M x 1': { anchors: 2553408, classes: 1 }, '638 k x 2': { anchors: 638352, classes: 2 } },
+    sides: [ours('focal-loss'), torchvision('focal_loss.py')],
+  },
+  nms: {
+    about: 'non-maximum suppression of scattered boxes',
+    variants: { '20,000 boxes': { boxes: 20000 } },
+    sides: [ours('nms'), torchvision('nms.py')],
+  },
+  forward: {
+    about: 'network and detections of one image, ResNet-50, no gradients',
+    variants: { '1024x1024': { height: 1024, width: 1024 } },
+    sides: [ours('forward'), torchvision('forward.py'), torchvisionKept('forward.py')],
+  },
+  'train-step': {
+    about: 'one update, ResNet-50 with frozen batch norm, all layers trained, two lesions per image, L1 box loss, SGD',
+    variants: {
+      '1024x1024, batch 1': { height: 1024, width: 1024, batch: 1, frozenStages: 0 },
+      '1024x1024, batch 2': { height: 1024, width: 1024, batch: 2, frozenStages: 0 },
+      '1024x1024, batch 1, frozen body': { height: 1024, width: 1024, batch: 1, frozenStages: 5 },
+    },
+    sides: [ours('train-step'), torchvision('train_step.py'), torchvisionKept('train_step.py')],
+  },
+  'full-step': {
+    about: 'one update on a full-resolution mammogram, frozen body',
+    variants: { '4096x3328, batch 1, frozen body': { ...full, batch: 1, frozenStages: 5 } },
+    sides: [ours('train-step'), torchvision('train_step.py')],
+  },
+  boundary: {
+    about: 'cost of handing a full-resolution window to the engine (copy, upload, normalise) and back',
+    variants: { '4096x3328': full },
+    sides: [ours('boundary')],
+  },
+}
