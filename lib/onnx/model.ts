@@ -90,7 +90,10 @@ function checkContract({ detector, input, shape }: ModelOptions): void {
   const lists = { 'anchors.sizes': anchors.sizes, 'anchors.strides': anchors.strides }
   for (const [key, list] of Object.entries(lists)) {
     if (list.length !== model.levels.length) {
-      problems.push({ key, message: `${key}: expected ${model.levels.length} numbers, one per level, got ${list.length}` })
+      problems.push({
+        key,
+        message: `${key}: expected ${model.levels.length} numbers, one per level, got ${list.length}`,
+      })
     }
   }
   if (input.normalise === 'dataset') {
