@@ -14,6 +14,7 @@ export interface Phase {
   checkpointActivations: boolean
   augment: boolean
   schedule: ScheduleConfig
+  earlyStop: { patience: number | null; minDelta: number }
 }
 
 export function phasesOf(config: Config): Phase[] {
@@ -35,6 +36,7 @@ export function phasesOf(config: Config): Phase[] {
       checkpointActivations: null,
       augment: null,
       schedule: null,
+      earlyStop: null,
       ...phase,
     }
     const batchSize = given.batchSize ?? data.batchSize
@@ -52,6 +54,7 @@ export function phasesOf(config: Config): Phase[] {
       checkpointActivations: given.checkpointActivations ?? model.checkpointActivations,
       augment: given.augment ?? config.augment.enabled,
       schedule: given.schedule ?? train.schedule,
+      earlyStop: given.earlyStop ?? train.earlyStop,
     }
   })
 }

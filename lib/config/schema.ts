@@ -214,6 +214,14 @@ const schedule = z.strictObject({
   monitor: text('val/AP50', 'plateau and early stopping: results.csv column to watch'),
 })
 
+const earlyStop = z.strictObject({
+  patience: maybe(
+    z.number().int().positive(),
+    'end the phase after this many evaluations without improvement of schedule.monitor [KR 5]; null: off',
+  ),
+  minDelta: num(0.01, 'smallest improvement that counts [KR]', 0),
+})
+
 const phase = z.strictObject({
   name: z.string().min(1).describe('shown in logs and plots'),
   strategy: z.enum(['resized', 'full', 'crops']).describe('what an image is in this phase'),
@@ -226,6 +234,7 @@ const phase = z.strictObject({
   checkpointActivations: z.boolean().nullable().default(null).describe('null: model.checkpointActivations'),
   augment: z.boolean().nullable().default(null).describe('null: augment.enabled'),
   schedule: schedule.nullable().default(null).describe('null: train.schedule'),
+  earlyStop: earlyStop.nullable().default(null).describe('null: train.earlyStop; ends this phase'),
 })
 
 const train = z.strictObject({
@@ -253,15 +262,7 @@ const train = z.strictObject({
   accumulate: int(1, 'micro-batches per update', 1),
   emaDecay: num(0, 'moving average of weights; 0 is off', 0, 1),
   schedule: schedule.prefault({}),
-  earlyStop: z
-    .strictObject({
-      patience: maybe(
-        z.number().int().positive(),
-        'stop after this many evaluations without improvement [KR 5]; null: off',
-      ),
-      minDelta: num(0.01, 'smallest improvement that counts [KR]', 0),
-    })
-    .prefault({}),
+  earlyStop: earlyStop.prefault({}),
   evaluateEvery: int(1, 'epochs between evaluations', 1),
   checkpointMinutes: num(5, 'minutes between periodic checkpoints', 0),
   keepEvery: int(10, 'keep the checkpoint of every n-th epoch; 0: none', 0),
