@@ -14,3 +14,8 @@ export function packageRoot(): string {
     folder = parent
   }
 }
+
+/** Where the built addon lies, whether it exists or not. */
+export function addonPath(): string {
+  return join(packageRoot(), 'build', 'native', 'Release', 'mammo.node')
+}

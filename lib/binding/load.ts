@@ -4,15 +4,10 @@ import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { BindingError } from '../errors.js'
-import { packageRoot } from '../package-root.js'
+import { addonPath } from '../package-root.js'
 import { ABI_VERSION, type NativeBinding } from './types.js'
 
 let opened: NativeBinding | undefined
-
-/** Where the built addon lies (whether it exists or not). */
-export function addonPath(): string {
-  return join(packageRoot(), 'build', 'native', 'Release', 'mammo.node')
-}
 
 /** True when the addon has been built; it may still fail to open. */
 export function addonExists(): boolean {
