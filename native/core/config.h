@@ -1,5 +1,6 @@
-// The detector's configuration as plain structs, field by field what lib/binding/types.ts declares (same meaning, snake_case).
-// No field has a default: the TypeScript side resolves presets and semantics, the native side only obeys.
+// The detector's configuration as plain structs, field by field what lib/binding/types.ts declares
+// (same meaning, snake_case). No field has a default: the TypeScript side resolves presets and
+// semantics, the native side only obeys.
 #pragma once
 
 #include <array>
@@ -128,8 +129,24 @@ struct SessionConfig {
   Precision precision;
 };
 
-/// Reads the JSON text of a SessionConfig. Throws mammo::Error("CONFIG") naming the key that is missing, unknown or out of
-/// its set; combinations that cannot be built (P7 without P6, sizes unlike levels) are errors here too.
+/// Reads the JSON text of a SessionConfig. Throws mammo::Error("CONFIG") naming the key that is
+/// missing, unknown or out of its set; combinations that cannot be built (P7 without P6, sizes
+/// unlike levels) are errors here too.
 SessionConfig parse_session_config(const std::string& json);
+
+/// What may change within a run.
+struct SessionUpdate {
+  std::optional<int> frozen_stages;
+  std::optional<bool> checkpoint_activations;
+  std::optional<LossConfig> loss;
+  std::optional<PostConfig> post;
+};
+
+/// The same rules for the JSON text of a SessionUpdate; absent keys change nothing.
+SessionUpdate parse_session_update(const std::string& json);
+
+/// The JSON texts that parse back to the same structs; keys sorted.
+std::string detector_json(const DetectorConfig& config);
+std::string optimizer_json(const OptimizerConfig& config);
 
 }  // namespace mammo

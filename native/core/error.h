@@ -1,4 +1,5 @@
-// The one exception type of native/core. `code` is the part of ERR_MAMMO_<code>; the addon turns it into the JavaScript class.
+// The one exception type of native/core. `code` is the part of ERR_MAMMO_<code>; the addon turns it
+// into the JavaScript class.
 #pragma once
 
 #include <stdexcept>

@@ -1,0 +1,182 @@
+// Loss assembly.
+#include "core/loss.h"
+
+#include <torch/csrc/autograd/autograd.h>
+
+#include <algorithm>
+#include <span>
+
+#include "core/ops/box_loss.h"
+#include "core/ops/focal_loss.h"
+
+namespace mammo {
+namespace {
+
+// A window of cells, y1 and x1 exclusive.
+struct CellWindow {
+  int64_t y0, x0, y1, x1;
+};
+
+// The cells that the box tower must compute so that all given positives are exact. Grown to
+// multiples of 8 to keep the number of different shapes, for each of which the convolution library
+// prepares itself, small.
+CellWindow window_around(std::span<const Positive> positives, const AnchorLevel& level,
+                         int per_cell, int radius) {
+  constexpr int64_t kStep = 8;
+  CellWindow w{level.rows, level.cols, 0, 0};
+  for (const Positive& p : positives) {
+    const int64_t cell = p.anchor / per_cell;
+    const int64_t y = cell / level.cols, x = cell % level.cols;
+    w.y0 = std::min(w.y0, y);
+    w.x0 = std::min(w.x0, x);
+    w.y1 = std::max(w.y1, y + 1);
+    w.x1 = std::max(w.x1, x + 1);
+  }
+  const auto down = [&](int64_t v) { return std::max<int64_t>(0, v - radius) / kStep * kStep; };
+  const auto up = [&](int64_t v, int64_t size) {
+    return std::min(size, (v + radius + kStep - 1) / kStep * kStep);
+  };
+  return {down(w.y0), down(w.x0), up(w.y1, level.rows), up(w.x1, level.cols)};
+}
+
+// Loss of the given positives, whose deltas stand at `rows` of the tower's output for `map`: [p]
+// float.
+at::Tensor positive_losses(const LossContext& c, size_t level, const at::Tensor& map,
+                           std::span<const Positive> positives, const std::vector<int64_t>& rows) {
+  const AnchorLevel& grid = c.grid.levels[level];
+  const auto device = map.device();
+  const int64_t count = static_cast<int64_t>(positives.size());
+  at::Tensor anchors = at::empty({count, 4});
+  at::Tensor index = at::empty({2, count}, at::kLong);  // row of the deltas, box
+  auto* anchor_rows = anchors.data_ptr<float>();
+  auto index_rows = index.accessor<int64_t, 2>();
+  for (int64_t i = 0; i < count; ++i) {
+    const Positive& p = positives[i];
+    const int64_t cell = p.anchor / c.grid.per_cell;
+    const auto& base = c.grid.base[level][p.anchor % c.grid.per_cell];
+    const float dx = static_cast<float>(cell % grid.cols) * grid.stride_x;
+    const float dy = static_cast<float>(cell / grid.cols) * grid.stride_y;
+    for (int j = 0; j < 4; ++j) anchor_rows[4 * i + j] = base[j] + (j % 2 == 0 ? dx : dy);
+    index_rows[0][i] = rows[i];
+    index_rows[1][i] = p.box;
+  }
+  index = index.to(device);
+  const at::Tensor deltas = tower_forward(c.heads.box, map).view({-1, 4}).index_select(0, index[0]);
+  return box_loss(deltas, anchors.to(device), c.targets.boxes.index_select(0, index[1]),
+                  c.config.coder, c.config.loss);
+}
+
+// The box loss of positives of one part of the map; their weights; the gradient added to
+// `gradient`.
+void add_box_part(const LossContext& c, size_t level, const at::Tensor& part,
+                  std::span<const Positive> positives, const std::vector<int64_t>& rows,
+                  at::Tensor gradient, bool train, LossSums& sums, Timer& timer) {
+  at::Tensor leaf = part.detach().requires_grad_(train);
+  at::Tensor losses;
+  {
+    c10::AutoGradMode grad(train);
+    losses = positive_losses(c, level, leaf, positives, rows);
+  }
+  at::Tensor images = at::empty({static_cast<int64_t>(positives.size())}, at::kLong);
+  for (size_t i = 0; i < positives.size(); ++i) images.data_ptr<int64_t>()[i] = positives[i].image;
+  images = images.to(part.device());
+  sums.box.index_add_(0, images, losses.detach().to(at::kDouble));
+  timer.mark("forward");
+  if (!train) return;
+  const at::Tensor weights =
+      (c.weights.index_select(0, images) * c.config.loss.box_weight).to(losses.scalar_type());
+  torch::autograd::backward({losses}, {weights});
+  gradient.add_(leaf.grad());
+  timer.mark("backward");
+}
+
+void add_box_loss(const LossContext& c, size_t level, const at::Tensor& map, at::Tensor gradient,
+                  bool train, LossSums& sums, Timer& timer) {
+  const std::vector<Positive>& all = c.targets.positives[level];
+  if (all.empty()) return;  // the sum is 0 and so is its gradient
+  const AnchorLevel& grid = c.grid.levels[level];
+  const int64_t per_cell = c.grid.per_cell;
+  std::vector<int64_t> rows;
+  if (!c.heads.box.local()) {
+    for (const Positive& p : all)
+      rows.push_back(p.image * grid.rows * grid.cols * per_cell + p.anchor);
+    add_box_part(c, level, map, all, rows, gradient, train, sums, timer);
+    return;
+  }
+  for (auto first = all.begin(); first != all.end();) {
+    const auto last =
+        std::find_if(first, all.end(), [&](const Positive& p) { return p.image != first->image; });
+    const std::span<const Positive> positives(first, last);
+    const CellWindow w = window_around(positives, grid, c.grid.per_cell, c.heads.box.radius());
+    const auto crop = [&](const at::Tensor& t) {
+      return t.narrow(0, first->image, 1).narrow(2, w.y0, w.y1 - w.y0).narrow(3, w.x0, w.x1 - w.x0);
+    };
+    rows.clear();
+    for (const Positive& p : positives) {
+      const int64_t cell = p.anchor / per_cell;
+      rows.push_back(((cell / grid.cols - w.y0) * (w.x1 - w.x0) + cell % grid.cols - w.x0) *
+                         per_cell +
+                     p.anchor % per_cell);
+    }
+    add_box_part(c, level, crop(map).contiguous(), positives, rows,
+                 train ? crop(gradient) : gradient, train, sums, timer);
+    first = last;
+  }
+}
+
+}  // namespace
+
+std::vector<double> image_weights(const std::vector<int64_t>& positives, const LossConfig& config,
+                                  NormaliserState& state, bool update) {
+  const double n = static_cast<double>(positives.size());
+  int64_t total = 0;
+  for (int64_t p : positives) total += p;
+  const double batch = static_cast<double>(std::max<int64_t>(1, total));
+  std::vector<double> weights(positives.size());
+  switch (config.normaliser) {
+    case Normaliser::kPerImage:
+      for (size_t i = 0; i < weights.size(); ++i) {
+        weights[i] = 1 / (n * static_cast<double>(std::max<int64_t>(1, positives[i])));
+      }
+      break;
+    case Normaliser::kBatch:
+      std::fill(weights.begin(), weights.end(), 1 / batch);
+      break;
+    case Normaliser::kEma:
+      if (update) state.mean = config.ema_momentum * state.mean + (1 - config.ema_momentum) * batch;
+      std::fill(weights.begin(), weights.end(), 1 / state.mean);
+      break;
+  }
+  return weights;
+}
+
+LossSums make_loss_sums(int64_t images, at::Device device) {
+  const auto options = at::TensorOptions(at::kDouble).device(device);
+  return {at::zeros({images}, options), at::zeros({images}, options)};
+}
+
+at::Tensor add_level_loss(const LossContext& c, size_t level, const at::Tensor& map, bool train,
+                          LossSums& sums, Timer& timer) {
+  const LossConfig& loss = c.config.loss;
+  at::Tensor leaf = map.detach().requires_grad_(train);
+  at::Tensor sum;
+  {
+    c10::AutoGradMode grad(train);
+    const at::Tensor logits = tower_forward(c.heads.classification, leaf);
+    timer.mark("forward");
+    sum = focal_loss(logits, c.targets.match[level], c.targets.labels, c.targets.box_offsets,
+                     loss.alpha, loss.gamma);
+  }
+  sums.classification.add_(sum.detach());
+  timer.mark("loss");
+  at::Tensor gradient;
+  if (train) {
+    torch::autograd::backward({sum}, {c.weights * loss.classification_weight});
+    gradient = leaf.grad();
+    timer.mark("backward");
+  }
+  add_box_loss(c, level, map.detach(), gradient, train, sums, timer);
+  return gradient;
+}
+
+}  // namespace mammo
