@@ -18,11 +18,11 @@ import { freemem } from 'node:os'
 import { dirname, join, relative } from 'node:path'
 import { writeFileAtomic } from '../atomic-write.js'
 import { BindingError } from '../errors.js'
+import { chooseThreads, readMachine } from '../machine.js'
 import { addonPath, packageRoot } from '../package-root.js'
 import { type RunCommand, runCommand } from './command.js'
 import { type FindOptions, type FoundLibtorch, findLibtorch } from './find-libtorch.js'
 import type { Variant } from './libtorch.js'
-import { chooseThreads, readMachine } from './machine.js'
 
 export interface BuildOptions {
   /** Default: the CPU build, or what the named LibTorch is. */
