@@ -449,6 +449,23 @@ SessionConfig parse_session_config(const std::string& json) {
   return config;
 }
 
+DetectorConfig parse_detector_parts(const std::string& json) {
+  const Json root = parse_text(json);
+  DetectorConfig config{};
+  Reader reader(root, "");
+  const auto part = [&](const char* key, auto walk) {
+    if (reader.has(key)) reader.object(key, walk);
+  };
+  part("model", [&](auto& inner) { model_fields(inner, config.model); });
+  part("anchors", [&](auto& inner) { anchor_fields(inner, config.anchors); });
+  part("matcher", [&](auto& inner) { matcher_fields(inner, config.matcher); });
+  part("coder", [&](auto& inner) { coder_fields(inner, config.coder); });
+  part("loss", [&](auto& inner) { loss_fields(inner, config.loss); });
+  part("post", [&](auto& inner) { post_fields(inner, config.post); });
+  reader.finish();
+  return config;
+}
+
 SessionUpdate parse_session_update(const std::string& json) {
   const Json root = parse_text(json);
   SessionUpdate update;
