@@ -1,0 +1,43 @@
+// Worker thread of `data prepare`: prepares one image per message. Errors travel back as plain values, with code and remedy.
+import { parentPort } from 'node:worker_threads'
+import { DataError, DeviceError, MammoError } from '../errors.js'
+import { type PreparedImage, type PrepareJob, prepareImage } from './prepare-image.js'
+
+export interface WorkerError {
+  kind: 'data' | 'device' | 'other'
+  code: string
+  message: string
+  where?: string
+  fix?: string
+  details: Record<string, unknown>
+}
+
+export type WorkerReply = { prepared: PreparedImage } | { error: WorkerError }
+
+/** An error as values that survive the way between threads. */
+export function packError(error: unknown): WorkerError {
+  if (!(error instanceof MammoError)) {
+    return {
+      kind: 'other',
+      code: 'ERR_MAMMO_INTERNAL',
+      message: error instanceof Error ? error.message : String(error),
+      details: {},
+    }
+  }
+  return {
+    kind: error instanceof DataError ? 'data' : error instanceof DeviceError ? 'device' : 'other',
+    code: error.code,
+    message: error.message,
+    ...(error.where === undefined ? {} : { where: error.where }),
+    ...(error.fix === undefined ? {} : { fix: error.fix }),
+    details: error.details,
+  }
+}
+
+parentPort?.on('message', async (job: PrepareJob) => {
+  const reply: WorkerReply = await prepareImage(job).then(
+    (prepared) => ({ prepared }),
+    (error: unknown) => ({ error: packError(error) }),
+  )
+  parentPort?.postMessage(reply)
+})
