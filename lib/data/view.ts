@@ -14,7 +14,7 @@ import {
   paste,
   percentileWindow,
 } from './draw.js'
-import { encodePng } from './raster.js'
+import { encodeRgbPng } from './raster.js'
 import type { Box, Rect } from './types.js'
 
 export interface ShownTruth {
@@ -82,7 +82,7 @@ export async function renderImage(input: ViewInput): Promise<Uint8Array> {
 
 /** PNG of a picture. */
 export async function encodePicture(picture: Picture): Promise<Uint8Array> {
-  return encodePng({ data: picture.rgb, width: picture.width, height: picture.height, channels: 3 })
+  return encodeRgbPng(picture.rgb, picture.width, picture.height)
 }
 
 /** Draws image, anchors, truth, predictions, in this order. Coordinates are pixels of the given image. */
