@@ -16,16 +16,33 @@ import type { TrainingState } from './state.js'
 
 export const CHECKPOINT_FORMAT = 'mammo-retinanet/checkpoint@1'
 
+/** Which data: equal hashes mean the same images, boxes and parts, wherever the folder lies. */
+export interface DatasetIdentity {
+  adapter: string
+  /** Of the source files. */
+  hash: string
+  /** Of the prepared pixels and records. */
+  cacheHash: string
+  splitHash: string
+  fold: number | null
+}
+
 /** Where data and numbers of a checkpoint come from; what inference needs beside the configuration. */
 export interface Provenance {
   /** Version of this software. */
   tool: string
-  dataset: { adapter: string; hash: string; fold: number | null }
+  /** Commit of the sources, when they were a git working tree. */
+  commit: string | null
+  dataset: DatasetIdentity
   /** Statistics that training normalised with. */
   normalise: { kind: 'dataset' | 'image'; mean: number; std: number }
   classes: string[]
+  /** The breast crop was on when the images were prepared. */
+  crop: boolean
   /** Median pixel spacing of the training images in mm, [row, column]; null when the images have none. */
   spacingMm: [number, number] | null
+  /** The prepared images are cut to the breast; prediction does the same. */
+  crop: boolean
   /** Source of the initial weights; null for random ones. */
   init: { source: string; sha256: string } | null
   /** Patients occur in several parts of the split. */
@@ -42,7 +59,7 @@ export interface CheckpointMetadata {
 }
 
 /** Key of `__metadata__` in the safetensors header that holds the JSON text. */
-export const METADATA_KEY = 'mammo'
+export const METADATA_KEY = 'metadata'
 
 export function checkpointPath(folder: string, name: string): string {
   return join(folder, 'checkpoints', `${name}.safetensors`)

@@ -4,12 +4,11 @@ import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { diskError, writeFileAtomic } from '../atomic-write.js'
-import { EVENT_VERSION, type EventBody, EventChannel, eventLine, linesUpTo, type RunEvent } from './events.js'
+import { EVENT_VERSION, type EventBody, type EventChannel, eventLine, linesUpTo, type RunEvent } from './events.js'
 import { type ResultRow, resultColumns, resultLine, rowsUpTo } from './results.js'
 import { EventFile } from './tensorboard.js'
 
 export interface RunLog {
-  readonly channel: EventChannel
   /** Stamps and records an event. */
   event(body: EventBody): void
   /** Appends a row to results.csv. */
@@ -24,6 +23,8 @@ export interface RunLog {
 export interface RunLogOptions {
   folder: string
   fppi: readonly number[]
+  /** Readers of the API; closed by `end`. */
+  channel: EventChannel
   /** Where a resumed run goes on; null for a new one. `epochs` counts finished epochs over all phases. */
   resumed: { step: number; epochs: number } | null
   /** Receives every event and line, to show them. */
@@ -35,7 +36,7 @@ const TENSORBOARD_FLUSH_MS = 10_000
 
 /** Opens the records of a run folder; those of a resumed run are cut back to where it goes on. */
 export async function openRunLog(options: RunLogOptions): Promise<RunLog> {
-  const { folder, fppi, resumed, show, clock = Date.now } = options
+  const { folder, fppi, channel, resumed, show, clock = Date.now } = options
   const at = (name: string) => join(folder, name)
   if (resumed === null) {
     await writeFileAtomic(at('results.csv'), `${resultColumns(fppi).join(',')}\n`)
@@ -49,7 +50,6 @@ export async function openRunLog(options: RunLogOptions): Promise<RunLog> {
   const results = appender(at('results.csv'))
   const text = appender(at('train.log'))
   const board = await EventFile.create(at('tb'), resumed === null ? null : resumed.step + 1, clock)
-  const channel = new EventChannel()
   let flushedAt = clock()
   let flushing: Promise<void> = Promise.resolve()
   const flush = () => {
@@ -58,7 +58,6 @@ export async function openRunLog(options: RunLogOptions): Promise<RunLog> {
     return flushing
   }
   return {
-    channel,
     event(body) {
       const event: RunEvent = { v: EVENT_VERSION, t: new Date(clock()).toISOString(), ...body }
       events.append(eventLine(event))

@@ -22,8 +22,10 @@ export interface EpochSums {
 }
 
 export interface TrainingState {
-  /** Index of the phase in hand; equal to their number when the run is complete. */
+  /** Index of the phase in hand. The run is complete when the last one has `ended` or has no epochs left. */
   phase: number
+  /** Early stopping ended the phase in hand. */
+  ended: boolean
   /** Epoch of the phase in hand, 0-based. */
   epoch: number
   /** Micro-batches of that epoch already used: the sampler's position. */
@@ -49,7 +51,7 @@ export const emptySums: EpochSums = { updates: 0, loss: 0, lossCls: 0, lossBox: 
 
 export function freshState(): TrainingState {
   return {
-    ...{ phase: 0, epoch: 0, batch: 0, accumulated: 0, phaseStep: 0, step: 0, epochsDone: 0 },
+    ...{ phase: 0, ended: false, epoch: 0, batch: 0, accumulated: 0, phaseStep: 0, step: 0, epochsDone: 0 },
     sums: { ...emptySums },
     best: null,
     earlyStop: { best: null, bad: 0 },
@@ -68,7 +70,7 @@ export function nextEpoch(state: TrainingState): TrainingState {
 export function nextPhase(state: TrainingState): TrainingState {
   return {
     ...state,
-    ...{ phase: state.phase + 1, epoch: 0, batch: 0, phaseStep: 0 },
+    ...{ phase: state.phase + 1, ended: false, epoch: 0, batch: 0, phaseStep: 0 },
     sums: { ...emptySums },
     earlyStop: { best: null, bad: 0 },
     plateau: { ...freshPlateau },
