@@ -163,8 +163,7 @@ export function judgeClass(
           }
           const unusual = dtArea[i]! < range.min || dtArea[i]! > range.max
           if (match >= 0) taken[match] = 1
-          status[t * n + first + i] =
-            match >= 0 ? (outside[match] ? IGNORED : HIT) : unusual ? IGNORED : UNMATCHED
+          status[t * n + first + i] = match >= 0 ? (outside[match] ? IGNORED : HIT) : unusual ? IGNORED : UNMATCHED
         }
       }
     }
@@ -232,7 +231,9 @@ export function cocoEvaluate(
   for (const entry of [truth, detections])
     for (const { image, label } of entry)
       if (!(image >= 0 && image < images && label >= 0 && label < classes))
-        throw new RangeError(`cocoEvaluate expects image < ${images} and label < ${classes}, got image ${image}, label ${label}`)
+        throw new RangeError(
+          `cocoEvaluate expects image < ${images} and label < ${classes}, got image ${image}, label ${label}`,
+        )
   const [T, A, M] = [ious.length, areas.length, maxDetections.length]
   const index = (t: number, k: number, a: number, m: number) => ((t * classes + k) * A + a) * M + m
   const size = T * classes * A * M

@@ -53,7 +53,13 @@ export function vocAp(truth: readonly ImageTruth[], detections: DetectionsByImag
     const n = instances[label]!
     return {
       label,
-      ap: n === 0 ? null : averagePrecision(Uint8Array.from(list, (d) => Number(d.hit)), n),
+      ap:
+        n === 0
+          ? null
+          : averagePrecision(
+              Uint8Array.from(list, (d) => Number(d.hit)),
+              n,
+            ),
       instances: n,
       judged: list,
     }
@@ -125,7 +131,6 @@ export function averagePrecision(hits: Uint8Array, lesions: number, weights?: Fl
   recall[n + 1] = 1
   for (let i = n; i >= 0; i--) if (precision[i + 1]! > precision[i]!) precision[i] = precision[i + 1]!
   let ap = 0
-  for (let i = 0; i <= n; i++)
-    if (recall[i + 1] !== recall[i]) ap += (recall[i + 1]! - recall[i]!) * precision[i + 1]!
+  for (let i = 0; i <= n; i++) if (recall[i + 1] !== recall[i]) ap += (recall[i + 1]! - recall[i]!) * precision[i + 1]!
   return ap
 }
