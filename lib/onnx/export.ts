@@ -28,7 +28,7 @@ export interface WriteModelOptions {
   /** By our names, running statistics included. */
   parameters: Parameters
   /** All but what follows from the detector and the graph. */
-  input: Omit<ModelInput, 'name' | 'layout' | 'channels' | 'padValue' | 'normalisedInGraph'>
+  input: Omit<ModelInput, 'name' | 'layout' | 'channels' | 'padValue'>
   classes: readonly string[]
   provenance: Provenance
   /** Path of the .onnx file. */
@@ -81,7 +81,7 @@ export async function writeModel(options: WriteModelOptions): Promise<ExportResu
   const message = buildModel({
     detector,
     parameters,
-    input: options.input,
+    input: { ...options.input, normalise: options.input.normalisedInGraph ? options.input.normalise : 'none' },
     graph,
     shape,
     doc: `${description.name} ${description.version}: RetinaNet ${detector.model.backbone}, ${description.intendedUse.text}`,
@@ -173,7 +173,6 @@ function describe(
       layout: 'NCHW',
       channels: model.channels,
       padValue: 0,
-      normalisedInGraph: input.normalise !== 'none',
       ...input,
     },
     output: {

@@ -27,7 +27,7 @@ export const inputSchema = z.object({
     margin: z.number().min(0).describe('safety margin on every edge, share of the longer side'),
   }),
   intensity: z.string().describe('how grey levels were made from the file'),
-  normalise: z.enum(['dataset', 'image', 'none']),
+  normalise: z.enum(['dataset', 'image']),
   mean: z.array(z.number()),
   std: z.array(positive),
   normalisedInGraph: z.boolean(),

@@ -45,8 +45,8 @@ const STAGES: Record<string, { block: 'basic' | 'bottleneck'; depths: number[] }
   resnet152: { block: 'bottleneck', depths: [3, 8, 36, 3] },
 }
 
-/** PyTorch's default; group norm has no configured epsilon. */
-const GROUP_NORM_EPS = 1e-5
+/** The heads' epsilon is PyTorch's default; `normEps` belongs to the backbone. */
+const HEAD_NORM_EPS = 1e-5
 const GROUPS = 32
 
 export interface NetworkOptions {
@@ -82,6 +82,8 @@ interface ConvolutionOptions {
   /** Name of the norm that follows, without the dot; folded (batch norm) or added (group norm). */
   norm?: string
   normKind?: 'batch' | 'group' | 'none'
+  /** Of group norm; batch norm and the backbone take the configured one. */
+  normEps?: number
   relu?: boolean
   /** Base of the node names; the parameter's name unless a shared convolution is used at several places. */
   node?: string
@@ -114,7 +116,10 @@ function convolve(build: Build, input: FeatureMap, name: string, options: Convol
   })
   let output: FeatureMap = { value, channels, size: stride === 1 ? input.size : halve(input.size) }
   graph.shape(value, [build.batch, channels, ...output.size])
-  if (normKind === 'group') output = groupNorm(build, output, options.norm!, options.normNode ?? options.norm!)
+  if (normKind === 'group') {
+    const eps = options.normEps ?? build.model.normEps
+    output = groupNorm(build, output, options.norm!, options.normNode ?? options.norm!, eps)
+  }
   return options.relu ? relu(build, output, `${options.normNode ?? node}.relu`) : output
 }
 
@@ -171,7 +176,7 @@ function foldBatchNorm(build: Build, weight: Parameter, norm: string) {
   return { weight: { shape: weight.shape, data }, bias }
 }
 
-function groupNorm(build: Build, input: FeatureMap, norm: string, node: string): FeatureMap {
+function groupNorm(build: Build, input: FeatureMap, norm: string, node: string, eps: number): FeatureMap {
   const { graph } = build
   const groups = greatestCommonDivisor(GROUPS, input.channels)
   const perChannel = [input.channels, 1, 1]
@@ -183,7 +188,7 @@ function groupNorm(build: Build, input: FeatureMap, norm: string, node: string):
   const ones = graph.float(`norm.ones${groups}`, new Array<number>(groups).fill(1), [groups])
   const zeros = graph.float(`norm.zeros${groups}`, new Array<number>(groups).fill(0), [groups])
   const normalised = graph.op('InstanceNormalization', `${node}.normalised`, [grouped, ones, zeros], {
-    epsilon: { float: GROUP_NORM_EPS },
+    epsilon: { float: eps },
   })
   const back = graph.op('Reshape', `${node}.ungrouped`, [normalised, shape])
   const gamma = graph.float(`${norm}.weight`, parameter(build, `${norm}.weight`).data, perChannel)
@@ -264,7 +269,7 @@ function addPyramid(build: Build, taps: Map<number, FeatureMap>): Map<number, Fe
   const highest = model.levels.at(-1)!
   const pyramid = new Map<number, FeatureMap>()
   let merged: FeatureMap | undefined
-  for (let level = 5; level >= Math.min(lowest, 5); level--) {
+  for (let level = 5; level >= lowest; level--) {
     const lateral = convolve(build, taps.get(level)!, `fpn.lateral.${level}`)
     merged = merged
       ? {
@@ -272,7 +277,7 @@ function addPyramid(build: Build, taps: Map<number, FeatureMap>): Map<number, Fe
           value: graph.op('Add', `fpn.p${level}.merged`, [lateral.value, upsample(build, merged, lateral, level)]),
         }
       : lateral
-    pyramid.set(level, convolve(build, merged, `fpn.output.${level}`))
+    if (model.levels.includes(level)) pyramid.set(level, convolve(build, merged, `fpn.output.${level}`))
   }
   for (let level = 6; level <= highest; level++) {
     let source: FeatureMap
@@ -313,6 +318,7 @@ function addHeads(build: Build, pyramid: Map<number, FeatureMap>): LevelOutput[]
         node: `head.${kind}.p${level}.tower.${i}.conv`,
         norm: `${name}.norm`,
         normKind: norm,
+        normEps: HEAD_NORM_EPS,
         normNode: `head.${kind}.p${level}.tower.${i}`,
         relu: true,
       })

@@ -247,7 +247,7 @@ function addSelection(
   const rejected = graph.float('post.rejected', [-1], [])
   const rowOf = graph.op('Unsqueeze', 'post.scoreRow', [scores, graph.int64('axis.1', [1])])
   let perClass = rowOf
-  if (!post.agnostic && model.classes > 1) {
+  if (!post.agnostic && !post.bestClassOnly && model.classes > 1) {
     const classes = graph.op('Reshape', 'post.classes', [
       graph.int64('post.classIndices', [...Array(model.classes).keys()]),
       graph.int64('post.classColumn', [1, model.classes, 1]),

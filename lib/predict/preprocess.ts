@@ -1,0 +1,170 @@
+// From an image to the network's input by the rules in the model's manifest: breast crop, scale, padding. The decisions (`planInput`)
+// are apart from the pixel work (`fillInput`). Same rules as data preparation and training; normalisation is in the graph.
+import { findBreast } from '../data/breast.js'
+import type { Rect } from '../data/types.js'
+import { DataError } from '../errors.js'
+import type { ModelManifest } from '../onnx/manifest.js'
+import type { Tensor } from '../onnx/runtime.js'
+import { type GreyImage, reduction, resampleInto, scaledSide } from './resample.js'
+
+export interface InputOptions {
+  /** Breast crop: on, off, or as the manifest says. */
+  crop?: boolean
+  /** Share of the longer side added on every edge of the crop; the manifest's by default. */
+  cropMargin?: number
+  /** What a pixel spacing unlike the training's does; the manifest's rule by default. */
+  spacing?: 'resample' | 'warn' | 'ignore'
+}
+
+export interface InputPlan {
+  crop: Rect
+  /** Null when no crop was asked for. */
+  breastFound: boolean | null
+  scale: number
+  reduce: number
+  /** Height and width of the scaled crop. */
+  size: [number, number]
+  /** Height and width of the network input. */
+  canvas: [number, number]
+  warnings: { code: string; message: string }[]
+}
+
+/** Decides crop, scale and canvas. `spacingMm` is row, column spacing of the image or null. Throws DataError TOO_LARGE, NO_PIXEL_SPACING. */
+export function planInput(
+  image: GreyImage,
+  spacingMm: [number, number] | null,
+  manifest: ModelManifest,
+  options: InputOptions = {},
+): InputPlan {
+  const { input } = manifest
+  const warnings: InputPlan['warnings'] = []
+  let crop: Rect = [0, 0, image.width, image.height]
+  let breastFound: boolean | null = null
+  if (options.crop ?? input.crop.enabled) {
+    const breast = findBreast(image.pixels, image.width, image.height)
+    breastFound = breast.found
+    if (breast.found) crop = widen(breast.crop, image, options.cropMargin ?? input.crop.margin)
+    else
+      warnings.push({ code: 'predict/no-breast', message: 'no plausible breast region found: the whole image is used' })
+  }
+  const width = crop[2] - crop[0]
+  const height = crop[3] - crop[1]
+  const scale = chooseScale(width, height, spacingMm, manifest, options, warnings)
+  const size: [number, number] = [scaledSide(height, scale), scaledSide(width, scale)]
+  return {
+    crop,
+    breastFound,
+    scale,
+    reduce: reduction(scale, input.resize.antialias),
+    size,
+    canvas: chooseCanvas(size, manifest),
+    warnings,
+  }
+}
+
+function widen([x1, y1, x2, y2]: Rect, image: GreyImage, margin: number): Rect {
+  const extra = Math.ceil(margin * Math.max(x2 - x1, y2 - y1))
+  return [
+    Math.max(0, x1 - extra),
+    Math.max(0, y1 - extra),
+    Math.min(image.width, x2 + extra),
+    Math.min(image.height, y2 + extra),
+  ]
+}
+
+function chooseScale(
+  width: number,
+  height: number,
+  spacingMm: [number, number] | null,
+  { input }: ModelManifest,
+  options: InputOptions,
+  warnings: InputPlan['warnings'],
+): number {
+  const { resize } = input
+  if (resize.rule === 'sides') {
+    const scale = resize.minSide / Math.min(width, height)
+    return scale * Math.max(width, height) > resize.maxSide ? resize.maxSide / Math.max(width, height) : scale
+  }
+  if (resize.rule === 'spacing') {
+    if (spacingMm === null || resize.spacingMm === null) {
+      throw new DataError(
+        'NO_PIXEL_SPACING',
+        'expected a known pixel spacing, which this model scales images by, got none',
+        {
+          fix: 'give the spacing with the image, or use a model without that rule',
+        },
+      )
+    }
+    return spacingMm[0] / resize.spacingMm
+  }
+  const rule = options.spacing ?? input.spacingRule
+  const training = input.trainingSpacingMm
+  if (rule === 'ignore') return 1
+  if (spacingMm === null || training === null) {
+    const whose = training === null ? 'the training images' : 'this image'
+    warnings.push({
+      code: 'predict/spacing-unknown',
+      message: `the pixel spacing of ${whose} is unknown: the image is used at its own scale`,
+    })
+    return 1
+  }
+  const ratio = spacingMm[0] / training
+  if (Math.abs(ratio - 1) <= input.spacingTolerance) return 1
+  const difference = `pixel spacing ${spacingMm[0]} mm, the model was trained at ${training} mm`
+  if (rule === 'warn') {
+    warnings.push({ code: 'predict/spacing', message: `${difference}: sizes look different to the model` })
+    return 1
+  }
+  warnings.push({ code: 'predict/resampled', message: `${difference}: the image was resampled by ${ratio.toFixed(4)}` })
+  return ratio
+}
+
+function chooseCanvas(size: [number, number], { input, shape }: ModelManifest): [number, number] {
+  if (shape === 'dynamic') {
+    const up = (side: number) => Math.ceil(side / input.padMultiple) * input.padMultiple
+    return [up(size[0]), up(size[1])]
+  }
+  if (size[0] > shape[0] || size[1] > shape[1]) {
+    throw new DataError(
+      'TOO_LARGE',
+      `expected at most ${shape[0]}x${shape[1]} pixels (rows x columns), got ${size[0]}x${size[1]}`,
+      {
+        fix: 'use a model exported with a larger or dynamic shape',
+      },
+    )
+  }
+  return [shape[0], shape[1]]
+}
+
+/** Fills the tensors of the plan: padded with raw 0; normalised here only when the graph does not do it. */
+export function fillInput(image: GreyImage, plan: InputPlan, manifest: ModelManifest): Record<string, Tensor> {
+  const { input } = manifest
+  const [rows, columns] = plan.canvas
+  const area = rows * columns
+  const grey = input.type === 'uint16' ? new Uint16Array(area) : new Float32Array(area)
+  resampleInto({ data: grey, stride: columns }, image, plan.crop, plan.scale, plan.reduce)
+  const imageSize: Tensor = { dims: [1, 2], data: BigInt64Array.from(plan.size, BigInt) }
+  if (input.normalisedInGraph) return { image: { dims: [1, 1, rows, columns], data: grey }, imageSize }
+  const [means, deviations] = input.normalise === 'dataset' ? [input.mean, input.std] : ownStatistics(grey)
+  const data = new Float32Array(input.channels * area)
+  for (let c = 0; c < input.channels; c++) {
+    const mean = Math.fround(means[c] ?? means[0]!)
+    const std = Math.fround(deviations[c] ?? deviations[0]!)
+    for (let i = 0; i < area; i++) data[c * area + i] = Math.fround(grey[i]! - mean) / std
+  }
+  return { image: { dims: [1, input.channels, rows, columns], data }, imageSize }
+}
+
+/** Mean and population standard deviation of the non-zero pixels; 0 and 1 for an empty image. */
+function ownStatistics(grey: Uint16Array | Float32Array): [number[], number[]] {
+  let [count, sum, squares] = [0, 0, 0]
+  for (const value of grey) {
+    if (value === 0) continue
+    count++
+    sum += value
+    squares += value * value
+  }
+  const mean = count === 0 ? 0 : sum / count
+  const std = count === 0 ? 0 : Math.sqrt(Math.max(0, squares / count - mean * mean))
+  return [[mean], [std > 0 ? std : 1]]
+}
