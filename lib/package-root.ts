@@ -19,3 +19,8 @@ export function packageRoot(): string {
 export function addonPath(): string {
   return join(packageRoot(), 'build', 'native', 'Release', 'mammo.node')
 }
+
+/** Version of this package. */
+export function toolVersion(): string {
+  return JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')).version
+}

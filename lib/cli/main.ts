@@ -3,7 +3,6 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Command, CommanderError, Option } from 'commander'
-import { InternalError, MammoError } from '../errors.js'
 import { packageRoot } from '../package-root.js'
 import { type CommandFile, collectSet, type GlobalOptions } from './command.js'
 import { buildCommand } from './commands/build.js'
@@ -17,6 +16,7 @@ import { infoCommand } from './commands/info.js'
 import { predictCommand } from './commands/predict.js'
 import { trainCommand } from './commands/train.js'
 import type { Io } from './io.js'
+import { reportError } from './report-error.js'
 
 const commands: readonly CommandFile[] = [
   demoCommand,
@@ -101,20 +101,4 @@ function makeProgram(io: Io, done: (code: number) => void): Command {
 function normaliseGlobals(all: Record<string, unknown>, io: Io): GlobalOptions {
   const color = all['color'] !== false && io.env['NO_COLOR'] === undefined
   return { ...(all as unknown as GlobalOptions), color }
-}
-
-/** Prints an error as `error CODE: what`, `where`, `fix`; returns its exit code. MAMMO_TRACE=1 adds stacks and causes. */
-export function reportError(error: unknown, io: Io): number {
-  const known =
-    error instanceof MammoError
-      ? error
-      : new InternalError(String((error as Error)?.message ?? error), { cause: error })
-  const lines = [`error ${known.code}: ${known.message}`]
-  if (known.where !== undefined) lines.push(`  where: ${known.where}`)
-  if (known.fix !== undefined) lines.push(`  fix:   ${known.fix}`)
-  if (io.env['MAMMO_TRACE'] === '1') {
-    for (let e: unknown = error; e instanceof Error; e = e.cause) lines.push(e.stack ?? String(e))
-  }
-  io.stderr(`${lines.join('\n')}\n`)
-  return known.exitCode
 }

@@ -1,0 +1,68 @@
+// `export`: a checkpoint as an ONNX model.
+import { Option } from 'commander'
+import { chooseThreads, readMachine } from '../../machine.js'
+import { ensureAddon } from '../../tasks/build.js'
+import { exportOnnx } from '../../tasks/export.js'
+import type { CommandFile } from '../command.js'
+
+export const exportCommand: CommandFile = {
+  name: 'export',
+  summary: 'write a checkpoint as an ONNX model, checked against the native engine',
+  examples: ['export runs/train/cbis-resized-1', 'export runs/train/cbis-resized-1 --shape 4096x3328 --out film.onnx'],
+  declare: (command) => {
+    command
+      .argument('<run>', 'run folder or checkpoint')
+      .option('--out <file>', 'ONNX file; default export/model.onnx in the run folder')
+      .option('--shape <shape>', 'dynamic, or HxW in multiples of the coarsest stride')
+      .addOption(
+        new Option('--graph <kind>', 'final boxes, or raw head outputs').choices(['detect', 'heads']).default('detect'),
+      )
+      .addOption(
+        new Option('--verify <level>', 'images compared with the engine')
+          .choices(['default', 'full'])
+          .default('default'),
+      )
+      .option('--no-verify', 'write an unverified model, and say so in its record')
+  },
+  async run(io, global, options, [target]) {
+    const log = (line: string) => {
+      if (!global.quiet) io.stderr(`${line}\n`)
+    }
+    await ensureAddon({ allowed: global.build, log })
+    const { out, shape, graph, verify } = options as {
+      out?: string
+      shape?: string
+      graph: 'detect' | 'heads'
+      verify: 'default' | 'full' | false
+    }
+    const outcome = await exportOnnx(target!, {
+      ...(out === undefined ? {} : { out }),
+      ...(shape === undefined ? {} : { shape }),
+      graph,
+      verify: verify === false ? 'none' : verify,
+      threads: chooseThreads(readMachine()).intraOp,
+      log,
+    })
+    const { model, manifest, parity } = outcome
+    if (global.json) {
+      io.stdout(`${JSON.stringify({ path: model.path, sha256: model.sha256, manifest }, null, 2)}\n`)
+      return 0
+    }
+    const tensors = (list: typeof model.inputs) => list.map((x) => `${x.name} ${x.type} ${x.shape}`).join(', ')
+    io.stdout(
+      [
+        `${model.path}  ${(model.bytes / 2 ** 20).toFixed(1)} MiB  opset ${model.opset}`,
+        `  sha256   ${model.sha256}`,
+        `  inputs   ${tensors(model.inputs)}`,
+        `  outputs  ${tensors(model.outputs)}`,
+        parity === null
+          ? `  parity   not verified: ${manifest.parity.reason}`
+          : `  parity   ${parity.matched} detections on ${manifest.parity.images.length} images agree: scores within ${parity.worstScore.toExponential(1)}, boxes within ${parity.worstBoxPixels.toFixed(4)} px, ${parity.borderline.length} borderline`,
+        ...(parity?.borderline ?? []).map((text) => `           ${text}`),
+        `  manifest ${outcome.manifestPath}`,
+        '',
+      ].join('\n'),
+    )
+    return 0
+  },
+}
