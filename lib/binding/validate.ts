@@ -33,11 +33,13 @@ function knownKeys(name: string, value: object, known: readonly string[]): void 
 }
 
 function typed(name: string, value: unknown, kind: { name: string; new (n: number): Typed }, length?: number): void {
-  if (!(value instanceof kind)) refuse(name, `a ${kind.name}`, describe(value))
+  if (!(value instanceof kind)) refuse(name, `${article(kind.name)} ${kind.name}`, describe(value))
   if (length !== undefined && value.length !== length) {
-    refuse(name, `a ${kind.name} of length ${length}`, `length ${value.length}`)
+    refuse(name, `${article(kind.name)} ${kind.name} of length ${length}`, `length ${value.length}`)
   }
 }
+
+const article = (noun: string) => (noun.startsWith('I') ? 'an' : 'a')
 
 function allFinite(name: string, values: Float32Array | Float64Array): void {
   for (let i = 0; i < values.length; i++) {
