@@ -19,7 +19,7 @@ export interface BreastRegion {
   threshold: number
   /** Share of the image's blocks inside the mask. */
   share: number
-  /** False when the mask held under 5 % or over 95 % of the image; the crop is then the whole image. */
+  /** False when the mask held under 5 % of the image or over 95 % of it inside its frame; the crop is then the whole image. */
   found: boolean
 }
 
@@ -62,7 +62,8 @@ export function findBreast(pixels: Uint16Array, width: number, height: number): 
     }
   }
   const share = count / (rows * columns)
-  if (share < 0.05 || share > 0.95) return { crop: [0, 0, width, height], mask, threshold, share, found: false }
+  const innerShare = count / ((inner[2] - inner[0]) * (inner[3] - inner[1]))
+  if (share < 0.05 || innerShare > 0.95) return { crop: [0, 0, width, height], mask, threshold, share, found: false }
   const marginX = Math.ceil((right - left) * block * MARGIN)
   const marginY = Math.ceil((bottom - top) * block * MARGIN)
   // A breast that reaches the frame zone at its chest wall continues below the frame: lesions are marked up to the edge there.
