@@ -26,6 +26,7 @@ import { type Dataset, openDataset, trainingIds, trainingPhases, trainingSpacing
 import { EventChannel, parseEvents, type RunEvent } from '../train/events.js'
 import { loadInitialWeights } from '../train/initial-weights.js'
 import { engineThreads, hostRecord, recordedEnv, toolRecord } from '../train/machine.js'
+import { writePredictions } from '../train/predictions.js'
 import { createDisplay, type DisplayOptions } from '../train/progress.js'
 import { refuseOtherConfig, refuseOtherData } from '../train/resume.js'
 import {
@@ -40,7 +41,7 @@ import { openRunLog, type RunLog } from '../train/run-log.js'
 import { listenToSignals } from '../train/signals.js'
 import { type Best, freshState, type TrainingState } from '../train/state.js'
 import { type Control, courseOf, type PhaseData, runTraining } from '../train/trainer.js'
-import { evaluationPost, openValidation, writePredictions } from '../train/validate.js'
+import { evaluationPost, openValidator, type Predictions } from '../train/validate.js'
 
 export type { RunEvent } from '../train/events.js'
 export type { DisplayOptions } from '../train/progress.js'
@@ -191,7 +192,7 @@ async function execute(
         configHash: configHash(config),
       })
 
-      const validation = openValidation(session, dataset, config, phases)
+      const validation = openValidator(session, dataset, config, phases)
       if (validation.empty) log.say('warning: the split has no validation images; no best checkpoint is chosen')
       const memory = async () => {
         const { deviceBytes, residentBytes } = await engine.memory()
@@ -215,7 +216,7 @@ async function execute(
               kinds,
             })
             await promoteCheckpoint(folder, kinds, state.epochsDone)
-            if (kinds.includes('best')) await writePredictions(folder, validation.predictions())
+            if (kinds.includes('best')) await storePredictions(folder, validation.predictions(), config)
             await log.flush()
           },
         },
@@ -343,7 +344,6 @@ function provenanceOf(
     dataset: identity,
     normalise: { kind: config.input.normalise, ...dataset.statistics },
     classes: config.data.classes,
-    crop: dataset.set.header.options.crop,
     spacingMm: trainingSpacing(dataset, config),
     crop: dataset.set.header.options.crop,
     init,
@@ -407,6 +407,12 @@ async function writeDescription(folder: string, config: Config, dataset: Dataset
     join(folder, 'data', 'summary.json'),
     json({ statistics: dataset.statistics, trained: trainingIds(dataset, config).length, warnings: dataset.warnings }),
   )
+}
+
+async function storePredictions(folder: string, detections: Predictions, config: Config): Promise<void> {
+  const { scoreThreshold, split } = config.evaluate
+  const info = { split: split === 'train' ? 'train' : 'val', source: 'checkpoints/best.safetensors', scoreThreshold }
+  await writePredictions(join(folder, 'eval', 'predictions.coco.json'), { info, detections }, config.data.classes)
 }
 
 function announce(

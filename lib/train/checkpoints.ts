@@ -37,8 +37,6 @@ export interface Provenance {
   /** Statistics that training normalised with. */
   normalise: { kind: 'dataset' | 'image'; mean: number; std: number }
   classes: string[]
-  /** The breast crop was on when the images were prepared. */
-  crop: boolean
   /** Median pixel spacing of the training images in mm, [row, column]; null when the images have none. */
   spacingMm: [number, number] | null
   /** The prepared images are cut to the breast; prediction does the same. */

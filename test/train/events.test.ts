@@ -5,7 +5,15 @@ const stamp = { v: 1, t: '2026-01-01T00:00:00.000Z' }
 const iteration = (step: number, epoch = 1): RunEvent => ({
   ...stamp,
   ...{ type: 'iteration', phase: 'p', epoch, iter: step, step, loss: 1, lossCls: 0.5, lossBox: 0.5, lr: 1e-4 },
-  ...{ gradNorm: Number.NaN, positives: 3, imagesPerSecond: 1, dataFraction: 0, stepMs: 5, deviceBytes: 0, hostBytes: 9 },
+  ...{
+    gradNorm: Number.NaN,
+    positives: 3,
+    imagesPerSecond: 1,
+    dataFraction: 0,
+    stepMs: 5,
+    deviceBytes: 0,
+    hostBytes: 9,
+  },
 })
 const epoch = (n: number): RunEvent => ({
   ...stamp,
@@ -46,7 +54,10 @@ t.test('readers get what comes after they asked, and end when the channel closes
   const waiting = second.next()
   channel.publish(epoch(1))
   channel.close()
-  t.strictSame((await collect(first)).map((e) => e.type), ['iteration', 'epoch'])
+  t.strictSame(
+    (await collect(first)).map((e) => e.type),
+    ['iteration', 'epoch'],
+  )
   t.equal((await waiting).value.type, 'epoch')
   t.equal((await second.next()).done, true)
   t.strictSame(await collect(channel.read()), [], 'a reader of a closed channel ends at once')

@@ -3,7 +3,13 @@ import { createDisplay, duration, progressLine, remainingSeconds, type Standing 
 
 const standing: Standing = {
   ...{ epoch: 12, epochs: 40, iter: 63, iters: 100, loss: 0.412, lossCls: 0.231, lossBox: 0.181, lr: 1e-4 },
-  ...{ imagesPerSecond: 2.8, dataFraction: 0.04, deviceBytes: 41.2 * 2 ** 30, hostBytes: 6.1 * 2 ** 30, etaSeconds: 6720 },
+  ...{
+    imagesPerSecond: 2.8,
+    dataFraction: 0.04,
+    deviceBytes: 41.2 * 2 ** 30,
+    hostBytes: 6.1 * 2 ** 30,
+    etaSeconds: 6720,
+  },
 }
 
 t.test('the line', async (t) => {
@@ -15,7 +21,15 @@ t.test('the line', async (t) => {
 })
 
 t.test('durations', async (t) => {
-  t.strictSame([0, 59.4, 60, 3599, 3600, 86400 * 3 + 4 * 3600, Number.NaN].map(duration), ['0s', '59s', '1m00', '59m59', '1h00', '3d04h', '?'])
+  t.strictSame([0, 59.4, 60, 3599, 3600, 86400 * 3 + 4 * 3600, Number.NaN].map(duration), [
+    '0s',
+    '59s',
+    '1m00',
+    '59m59',
+    '1h00',
+    '3d04h',
+    '?',
+  ])
 })
 
 t.test('the remaining time adds steps and evaluations', async (t) => {
@@ -28,7 +42,10 @@ function shown(isTty: boolean, mode: 'text' | 'json' | 'quiet') {
   const written: string[] = []
   let now = 0
   const options = { write: (text: string) => void written.push(text), isTty, columns: 80, mode, logEvery: 10 }
-  return { display: createDisplay(options, () => now), written, wait: (ms: number) => void (now += ms) }
+  const wait = (ms: number) => {
+    now += ms
+  }
+  return { display: createDisplay(options, () => now), written, wait }
 }
 
 t.test('without a terminal: a plain line every logEvery steps and at the end of an epoch', async (t) => {

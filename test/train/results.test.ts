@@ -15,10 +15,7 @@ t.test('the columns are those of the documentation', async (t) => {
 })
 
 t.test('six significant digits, a dot, whole numbers whole, empty cells without evaluation', async (t) => {
-  t.equal(
-    resultLine(row, fppi),
-    '3,1234567,12.3457,0.123457,0.1,0.333333,1e-7,,,,,,,,,,,,0.25,44000000000\n',
-  )
+  t.equal(resultLine(row, fppi), '3,1234567,12.3457,0.123457,0.1,0.333333,1e-7,,,,,,,,,,,,0.25,44000000000\n')
   const val = { loss: 0.5, AP50: 0.75, AP: Number.NaN, sens: [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 1] }
   t.equal(
     resultLine({ ...row, val }, fppi),

@@ -9,7 +9,10 @@ t.test('numbers go up, nothing is written over, latest follows', async (t) => {
   writeFileSync(join(first, 'x'), 'kept')
   const second = await createRunFolder(root, 'train', 'a')
   const other = await createRunFolder(root, 'train', 'a-b')
-  t.strictSame([first, second, other].map((p) => p.slice(root.length + 1)), ['train/a-1', 'train/a-2', 'train/a-b-1'])
+  t.strictSame(
+    [first, second, other].map((p) => p.slice(root.length + 1)),
+    ['train/a-1', 'train/a-2', 'train/a-b-1'],
+  )
   t.equal(readlinkSync(join(root, 'train', 'latest')), 'a-b-1')
   t.ok(existsSync(join(first, 'x')))
   t.strictSame(readdirSync(join(root, 'train')).sort(), ['a-1', 'a-2', 'a-b-1', 'latest'])

@@ -4,6 +4,17 @@ import { basename } from 'node:path'
 import t from 'tap'
 import { crc32c, EventFile, frame, maskedCrc, readEvents } from '../../lib/train/tensorboard.js'
 
+/** An event as the reader gives it, as far as the tests look. */
+interface Read {
+  wall_time: number
+  step: number
+  file_version: string
+  session_log: { status: number }
+  summary: {
+    value: { tag: string; simple_value: number; image: { colorspace: number; encoded_image_string: Uint8Array } }[]
+  }
+}
+
 const bytes = (text: string) => Buffer.from(text, 'ascii')
 const png = Buffer.from(
   'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==',
@@ -36,20 +47,20 @@ async function writtenFile(folder: string, resumedAt: number | null) {
 t.test('events read back', async (t) => {
   const path = await writtenFile(t.testdir(), null)
   t.match(basename(path), /^events\.out\.tfevents\.1700000000\./)
-  const [version, scalars, picture] = readEvents(readFileSync(path)) as [any, any, any]
+  const [version, scalars, picture] = readEvents(readFileSync(path)) as unknown as [Read, Read, Read]
   t.equal(version.file_version, 'brain.Event:2')
   t.equal(scalars.step, 7)
   t.equal(scalars.wall_time, 1_700_000_000.5)
   t.strictSame(
-    scalars.summary.value.map((v: any) => [v.tag, v.simple_value]),
+    scalars.summary.value.map((v) => [v.tag, v.simple_value]),
     [
       ['train/loss', 0.5],
       ['train/lr', Math.fround(1e-4)],
     ],
     'values that are not finite are left out',
   )
-  t.equal(picture.summary.value[0].image.colorspace, 1)
-  t.ok(Buffer.from(picture.summary.value[0].image.encoded_image_string).equals(png))
+  t.equal(picture.summary.value[0]!.image.colorspace, 1)
+  t.ok(Buffer.from(picture.summary.value[0]!.image.encoded_image_string).equals(png))
 })
 
 t.test('a resumed run starts another file that voids later steps', async (t) => {
@@ -57,9 +68,9 @@ t.test('a resumed run starts another file that voids later steps', async (t) => 
   const first = await writtenFile(folder, null)
   const second = await writtenFile(folder, 5)
   t.not(first, second)
-  const events = readEvents(readFileSync(second)) as any[]
-  t.equal(events[1].session_log.status, 1)
-  t.equal(events[1].step, 5)
+  const events = readEvents(readFileSync(second)) as unknown as Read[]
+  t.equal(events[1]!.session_log.status, 1)
+  t.equal(events[1]!.step, 5)
 })
 
 t.test('a torn record is left out, a changed one is noticed', async (t) => {
@@ -72,7 +83,8 @@ t.test('a torn record is left out, a changed one is noticed', async (t) => {
 
 t.test("TensorBoard's own reader reads the file", async (t) => {
   const python = process.env['MAMMO_PEER_PYTHON']
-  if (python === undefined) return t.pass('skipped: MAMMO_PEER_PYTHON is not set', { skip: 'MAMMO_PEER_PYTHON is not set' })
+  if (python === undefined)
+    return t.pass('skipped: MAMMO_PEER_PYTHON is not set', { skip: 'MAMMO_PEER_PYTHON is not set' })
   const code = `
 import json, sys
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

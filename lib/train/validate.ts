@@ -1,0 +1,163 @@
+// Scoring a part of the data with the native session: loss, detections in full-image pixels, metrics. Used after each epoch and by
+// `evaluate` on a checkpoint. The metrics are lib/evaluate's.
+import type { Session } from '../binding/session.js'
+import type { PostConfig } from '../binding/types.js'
+import { detectorConfig } from '../config/detector.js'
+import type { Phase } from '../config/phases.js'
+import type { Config } from '../config/schema.js'
+import type { LoadedBatch } from '../data/loader.js'
+import { type PreparedRecord, partIds } from '../data/prepared.js'
+import type { Sampler } from '../data/sampler.js'
+import type { Part } from '../data/split.js'
+import { COCO_AREAS, cocoEvaluate, cocoMean } from '../evaluate/coco-ap.js'
+import { type Criterion, frocEvents, sensitivities } from '../evaluate/froc.js'
+import type { Detection, ImageTruth } from '../evaluate/types.js'
+import { vocAp } from '../evaluate/voc-ap.js'
+import { type Dataset, readScoring, scoringSampler, toImageBoxes, trainingIds } from './data.js'
+import type { Validation } from './trainer.js'
+
+export type Predictions = Map<string, Detection[]>
+
+/** Post-processing for scoring: keeps what metrics need below the threshold that users see. */
+export function evaluationPost(config: Config): PostConfig {
+  const { scoreThreshold, maxDetections } = config.evaluate
+  return { ...detectorConfig(config).post, scoreThreshold, maxDetections }
+}
+
+/** Ground truth of the given images, in full-image pixels, in the order of `ids`. */
+export function truthOf(dataset: Dataset, config: Config, ids: readonly string[]): ImageTruth[] {
+  const records = new Map(dataset.set.records.map((record) => [record.id, record]))
+  return ids.map((id) => imageTruth(records.get(id)!, config.data.classes))
+}
+
+function imageTruth(record: PreparedRecord, classes: readonly string[]): ImageTruth {
+  const spacing = record.spacingMm
+  return {
+    id: record.id,
+    patient: record.patient,
+    laterality: record.laterality,
+    view: record.view,
+    density: record.density,
+    spacingMm: spacing?.[0] ?? null,
+    boxes: record.lesions
+      .filter((lesion) => classes.includes(lesion.class))
+      .map(({ box, class: name, ignore }) => ({
+        box,
+        label: classes.indexOf(name),
+        ignore: ignore === true,
+        sizeMm: spacing === null ? null : Math.max((box[2] - box[0]) * spacing[1], (box[3] - box[1]) * spacing[0]),
+      })),
+  }
+}
+
+export interface PartScores {
+  /** Mean over images of the loss; NaN when not asked for. */
+  loss: number
+  /** Every image has an entry. */
+  predictions: Predictions
+  /** Mean seconds per image by stage of the native call. */
+  seconds: Record<string, number>
+}
+
+/** Runs the session over a sampler's images; undefined when `stopped` became true on the way. */
+export async function scorePart(
+  session: Pick<Session, 'detect' | 'evaluateLoss'>,
+  dataset: Dataset,
+  config: Config,
+  sampler: Sampler,
+  options: { withLoss: boolean; stopped: () => boolean; onImage?: (done: number) => void },
+): Promise<PartScores | undefined> {
+  const predictions: Predictions = new Map()
+  const seconds: Record<string, number> = {}
+  let loss = 0
+  for await (const loaded of readScoring(dataset, config, sampler)) {
+    if (options.stopped()) return undefined
+    const n = loaded.ids.length
+    if (options.withLoss) loss += n * (await session.evaluateLoss(loaded.batch, loaded.targets)).loss
+    const found = await session.detect(loaded.batch)
+    for (const [part, s] of Object.entries(found.seconds)) seconds[part] = (seconds[part] ?? 0) + s
+    for (const [id, list] of imageDetections(loaded, found)) predictions.set(id, list)
+    options.onImage?.(predictions.size)
+  }
+  const images = Math.max(1, predictions.size)
+  for (const part of Object.keys(seconds)) seconds[part]! /= images
+  return { loss: options.withLoss ? loss / images : Number.NaN, predictions, seconds }
+}
+
+type Found = Awaited<ReturnType<Session['detect']>>
+
+function imageDetections(
+  { ids, plans }: LoadedBatch,
+  { boxes, scores, labels, offsets }: Found,
+): [string, Detection[]][] {
+  return ids.map((id, i) => {
+    const [from, to] = [offsets[i]!, offsets[i + 1]!]
+    const inImage = toImageBoxes(boxes.subarray(4 * from, 4 * to), plans[i]!)
+    return [id, inImage.map((box, j) => ({ box, score: scores[from + j]!, label: labels[from + j]! }))]
+  })
+}
+
+/** What the trainer calls after an epoch. */
+export interface Validator {
+  /** The part has no images: nothing can be scored. */
+  empty: boolean
+  run(phase: number, stopped: () => boolean): Promise<Validation | undefined | 'stopped'>
+  /** Detections of the last complete evaluation. */
+  predictions(): Predictions
+}
+
+export function openValidator(
+  session: Pick<Session, 'detect' | 'evaluateLoss'>,
+  dataset: Dataset,
+  config: Config,
+  phases: readonly Phase[],
+): Validator {
+  // Choosing epochs on the test part would make its result worthless; `evaluate` scores it afterwards.
+  const part: Part = config.evaluate.split === 'train' ? 'train' : 'val'
+  const ids = part === 'train' ? trainingIds(dataset, config) : partIds(dataset.set, part, config.data.fold)
+  const truth = truthOf(dataset, config, ids)
+  let predictions: Predictions = new Map()
+  return {
+    empty: ids.length === 0,
+    predictions: () => predictions,
+    async run(phase, stopped) {
+      if (ids.length === 0) return undefined
+      const sampler = scoringSampler(dataset, config, ids, phases[phase]!.strategy)
+      const scores = await scorePart(session, dataset, config, sampler, { withLoss: true, stopped })
+      if (scores === undefined) return 'stopped'
+      predictions = scores.predictions
+      return { split: part, loss: scores.loss, ...epochNumbers(truth, predictions, config) }
+    },
+  }
+}
+
+/** The numbers of an epoch's row; NaN where undefined (no lesions). */
+export function epochNumbers(
+  truth: readonly ImageTruth[],
+  predictions: Predictions,
+  config: Config,
+): Omit<Validation, 'split' | 'loss'> {
+  const { iou, scoreThreshold, maxDetections, frocCredit, fppi } = config.evaluate
+  const hit = config.evaluate.hit as Criterion
+  const classes = config.data.classes.length
+  const number = (value: number | null) => value ?? Number.NaN
+  const voc = vocAp(truth, predictions, { classes, iou, scoreThreshold, maxDetections })
+  const froc = frocEvents(truth, predictions, { criterion: hit, credit: frocCredit, scoreThreshold })
+  const wide = ([x1, y1, x2, y2]: readonly number[]) => [x1!, y1!, x2! - x1!, y2! - y1!] as const
+  const coco = cocoEvaluate(
+    truth.flatMap(({ boxes }, image) =>
+      boxes.map(({ box, label, ignore }) => ({ image, label, box: wide(box), crowd: ignore === true })),
+    ),
+    truth.flatMap(({ id }, image) =>
+      (predictions.get(id) ?? []).map(({ box, label, score }) => ({ image, label, box: wide(box), score })),
+    ),
+    { images: truth.length, classes, areas: COCO_AREAS.slice(0, 1), maxDetections: [maxDetections] },
+  )
+  return {
+    hit,
+    credit: frocCredit,
+    AP50: number(voc.map),
+    AP: number(cocoMean(coco, 'averagePrecision', { area: 0, limit: 0 })),
+    sens: sensitivities(froc, fppi).map(number),
+  }
+}
