@@ -24,6 +24,19 @@ export const presets: Record<string, Preset> = {
       evaluate: { bootstrap: 0 },
     },
   },
+  demo: {
+    about: 'over-fits the 16 bundled mammograms on purpose, in minutes on two cores',
+    config: {
+      run: { logEvery: 20 },
+      data: { batchSize: 4, resize: { rule: 'sides', minSide: 384, maxSide: 384 } },
+      augment: { enabled: false },
+      model: { backbone: 'resnet18', levels: [3, 4, 5], fpnChannels: 128 },
+      anchors: { sizes: [32, 64, 128], strides: [8, 16, 32] },
+      loss: { normaliser: 'batch' },
+      train: { strategy: 'resized', epochs: 40, lr: 5e-4, evaluateEvery: 10, schedule: { warmupSteps: 10 } },
+      evaluate: { split: 'train', bootstrap: 0 },
+    },
+  },
   'inbreast-two-stage': {
     about: '1024-pixel patches with everything trained, then full-size mammograms with a frozen backbone',
     config: {

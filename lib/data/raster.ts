@@ -139,6 +139,11 @@ export async function encodeJpeg(
   return (channels === 1 ? image.toColourspace('b-w') : image).jpeg({ quality, mozjpeg: false }).toBuffer()
 }
 
+/** A picture as a smaller JPEG, for pages that embed many. */
+export async function pngToJpeg(png: Uint8Array, quality = 85): Promise<Uint8Array> {
+  return sharp(png).jpeg({ quality }).toBuffer()
+}
+
 /** Draws `svg` over interleaved 8-bit RGB of the same size; PNG bytes. The SVG must not refer to other files. */
 export async function composeSvg(rgb: Uint8Array, width: number, height: number, svg: string): Promise<Uint8Array> {
   return rawRgb(rgb, width, height)
