@@ -38,9 +38,9 @@ export async function writeReport(run: string, options: ReportOptions = {}): Pro
   const config = parse(await readFile(join(folder, 'config.resolved.yaml'), 'utf8')) as Config
   const history = parseResults(await readFile(join(folder, 'results.csv'), 'utf8').catch(() => ''))
   const metrics = await storedMetrics(folder)
-  let epoch = 0
-  const borders = phasesOf(config).map((phase) => ({
-    epoch: (epoch += phase.epochs) - phase.epochs,
+  const phases = phasesOf(config)
+  const borders = phases.map((phase, i) => ({
+    epoch: phases.slice(0, i).reduce((sum, { epochs }) => sum + epochs, 0),
     label: phase.name,
   }))
   const html = await runReportHtml({
