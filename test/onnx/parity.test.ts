@@ -1,0 +1,108 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import {
+  compareDetections,
+  type DetectionSet,
+  mergeParity,
+  requireParity,
+  runOnnx,
+  splitDetections,
+} from '../../lib/onnx/parity.js'
+import { runBytes, testImage, tinyBytes, tinyDetector } from './tiny-model.js'
+
+const cuts = { scoreThreshold: 0.05, nmsIou: 0.5, maxDetections: 100 }
+const set = (...rows: [number[], number, number?][]): DetectionSet => ({
+  boxes: rows.flatMap(([box]) => box),
+  scores: rows.map(([, score]) => score),
+  labels: rows.map(([, , label]) => label ?? 0),
+})
+const a: [number[], number] = [[10, 10, 50, 60], 0.9]
+const b: [number[], number] = [[100, 100, 2100, 300], 0.4]
+
+t.test('equal sets agree', async (t) => {
+  const result = compareDetections(set(a, b), set(a, b), cuts)
+  t.match(result, { ok: true, matched: 2, worstScore: 0, worstBoxPixels: 0, failures: [], borderline: [] })
+  t.ok(compareDetections(set(), set(), cuts).ok)
+})
+
+t.test('the box tolerance is 0.05 px or 5e-5 of the longer side', async (t) => {
+  const moved = (box: number[], by: number) => box.map((v, i) => (i === 0 ? v + by : v))
+  t.ok(compareDetections(set(a), set([moved(a[0], 0.049), 0.9]), cuts).ok)
+  t.notOk(compareDetections(set(a), set([moved(a[0], 0.051), 0.9]), cuts).ok)
+  t.ok(compareDetections(set(b), set([moved(b[0], 0.099), 0.4]), cuts).ok)
+  t.notOk(compareDetections(set(b), set([moved(b[0], 0.101), 0.4]), cuts).ok)
+})
+
+t.test('scores, classes, numbers and missing boxes count', async (t) => {
+  t.ok(compareDetections(set(a), set([a[0], 0.90009]), cuts).ok)
+  t.notOk(compareDetections(set(a), set([a[0], 0.9002]), cuts).ok)
+  t.notOk(compareDetections(set(a), set([a[0], 0.9, 1]), cuts).ok)
+  t.notOk(compareDetections(set(a), set([a[0], Number.NaN]), cuts).ok)
+  t.match(compareDetections(set(a, b), set(a), cuts), { ok: false, matched: 1, failures: [/only in the reference/] })
+  t.match(compareDetections(set(a), set(a, b), cuts), { ok: false, failures: [/only in the candidate/] })
+  t.notOk(compareDetections(set(a, a), set(a), cuts).ok, 'one to one')
+})
+
+t.test('decisions at a cut are listed and accepted', async (t) => {
+  const faint: [number[], number] = [[0, 0, 5, 5], 0.05005]
+  t.match(compareDetections(set(a, faint), set(a), cuts), { ok: true, borderline: [/score at the threshold/] })
+  t.match(compareDetections(set(a), set(a, faint), cuts), { ok: true, borderline: [/score at the threshold/] })
+  const half: [number[], number] = [[10, 10, 50, 35.001], 0.8]
+  t.match(
+    compareDetections(set(a, half), set(a), cuts),
+    { ok: true, borderline: [/NMS threshold/] },
+    'IoU 0.50002 with a',
+  )
+  const third: [number[], number] = [[10, 10, 50, 30], 0.8]
+  t.notOk(compareDetections(set(a, third), set(a), cuts).ok)
+  const full = { ...cuts, maxDetections: 2 }
+  const last: [number[], number] = [[0, 0, 9, 9], 0.39995]
+  t.match(compareDetections(set(a, b), set(a, last), full), {
+    ok: true,
+    borderline: [/last of a full list/, /last of a full list/],
+  })
+})
+
+t.test('the order may differ only between close scores', async (t) => {
+  const close: [number[], number] = [[0, 0, 9, 9], 0.40005]
+  t.ok(compareDetections(set(a, close, b), set(a, b, close), cuts).ok)
+  t.match(compareDetections(set(a, b), set(b, a), cuts), {
+    ok: false,
+    failures: [/follows a lower score in the candidate/],
+  })
+})
+
+t.test('several images are merged and a failure is an export error', async (t) => {
+  const good = compareDetections(set(a), set(a), cuts)
+  const bad = compareDetections(set(a), set(), cuts)
+  const merged = mergeParity([
+    { image: 'one', result: good },
+    { image: 'two', result: bad },
+  ])
+  t.match(merged, { ok: false, matched: 1, failures: [/^two: /] })
+  t.throws(() => requireParity(merged, 'model.onnx'), { code: 'ERR_MAMMO_ONNX_MISMATCH', exitCode: 6 })
+  t.doesNotThrow(() => requireParity(good, 'model.onnx'))
+})
+
+t.test('a child process computes the same; its errors come back', async (t) => {
+  const folder = t.testdir()
+  const detector = tinyDetector()
+  const bytes = tinyBytes(detector)
+  const feeds = {
+    image: {
+      dims: [2, 1, 128, 128],
+      data: Uint16Array.from([...testImage(128, 128), ...testImage(128, 128, [100, 90])]),
+    },
+    imageSize: { dims: [2, 2], data: BigInt64Array.of(128n, 128n, 100n, 90n) },
+  }
+  const here = splitDetections(await runBytes(folder, bytes, feeds), 2)
+  const { runtime, outputs } = await runOnnx(join(folder, 'model.onnx'), [feeds, feeds], 1)
+  t.match(runtime, /^\d+\.\d+/)
+  t.equal(outputs.length, 2)
+  const there = splitDetections(outputs[1]!, 2)
+  t.strictSame(there, here)
+  t.ok(here[0]!.scores.length > 0)
+  writeFileSync(join(folder, 'cut.onnx'), bytes.subarray(0, 5000))
+  await t.rejects(runOnnx(join(folder, 'cut.onnx'), [feeds], 1), { code: 'ERR_MAMMO_MODEL_MANIFEST' })
+})
