@@ -28,8 +28,10 @@ export const runCommand: RunCommand = (program, args, options = {}) =>
       cwd: options.cwd,
       env: options.env ?? process.env,
       stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: options.timeoutMs,
     })
+    // Not spawn's own `timeout`: its timer outlives a program that could not be started and keeps this process alive.
+    const limit =
+      options.timeoutMs === undefined ? undefined : setTimeout(() => child.kill('SIGKILL'), options.timeoutMs)
     const text = { stdout: '', stderr: '' }
     for (const name of ['stdout', 'stderr'] as const) {
       let rest = ''
@@ -45,7 +47,11 @@ export const runCommand: RunCommand = (program, args, options = {}) =>
       })
     }
     child.on('error', (error: NodeJS.ErrnoException) => {
+      clearTimeout(limit)
       resolve({ status: null, ...text, stderr: text.stderr || error.message, missing: error.code === 'ENOENT' })
     })
-    child.on('close', (status) => resolve({ status, ...text, missing: false }))
+    child.on('close', (status) => {
+      clearTimeout(limit)
+      resolve({ status, ...text, missing: false })
+    })
   })
