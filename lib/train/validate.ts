@@ -18,10 +18,14 @@ import type { Validation } from './trainer.js'
 
 export type Predictions = Map<string, Detection[]>
 
+/** A box whose side is below this many canvas pixels after clipping has no area to speak of and cannot be stored. */
+const LEAST_SIDE = 1e-3
+
 /** Post-processing for scoring: keeps what metrics need below the threshold that users see. */
 export function evaluationPost(config: Config): PostConfig {
   const { scoreThreshold, maxDetections } = config.evaluate
-  return { ...detectorConfig(config).post, scoreThreshold, maxDetections }
+  const { post } = detectorConfig(config)
+  return { ...post, scoreThreshold, maxDetections, minSize: Math.max(post.minSize, LEAST_SIDE) }
 }
 
 /** Ground truth of the given images, in full-image pixels, in the order of `ids`. */

@@ -6,7 +6,7 @@ import { readPredictions, writePredictions } from '../../lib/train/predictions.j
 t.test('what is written is read back, images without detections included', async (t) => {
   const path = join(t.testdir(), 'eval', 'p.json')
   const detections = new Map([
-    ['a/1', [{ box: [1.5, 2, 11.25, 20] as [number, number, number, number], score: 0.75, label: 0 }]],
+    ['a/1', [{ box: [1.5, 2, 11.25, 20.5] as [number, number, number, number], score: 0.75, label: 0 }]],
     ['a/2', []],
   ])
   const info = { split: 'val', scoreThreshold: 0.01 }
@@ -26,13 +26,13 @@ t.test('faulty files are named', async (t) => {
   const path = join(t.testdir(), 'p.json')
   const cases: [string, RegExp][] = [
     ['no', /JSON/],
-    ['{}', /annotations/],
-    ['[{"image_id":"a","category_id":9,"bbox":[1,2,3,4],"score":0.5}]', /entry 0: unknown category_id 9/],
-    ['[{"image_id":"a","category_id":1,"bbox":[1,2,3],"score":0.5}]', /entry 0: expected bbox/],
-    ['[{"image_id":"a","category_id":1,"bbox":[1,2,3,4],"score":null}]', /entry 0/],
+    ['{}', /expected a list/],
+    ['[{"image_id":"a","category_id":9,"bbox":[1,2,3,4],"score":0.5}]', /known category_id, got 9/],
+    ['[{"image_id":"a","category_id":1,"bbox":[1,2,3],"score":0.5}]', /bbox of four/],
+    ['[{"image_id":"a","category_id":1,"bbox":[1,2,3,4],"score":null}]', /finite score/],
     [
       '{"images":[],"categories":[{"id":1,"name":"mass"}],"annotations":[{"image_id":7,"category_id":1,"bbox":[1,2,3,4],"score":1}]}',
-      /image_id 7/,
+      /1 of others/,
     ],
   ]
   for (const [text, message] of cases) {
