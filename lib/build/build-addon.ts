@@ -30,7 +30,7 @@ export interface BuildOptions {
   /** Folder of LibTorch. */
   libtorch?: string
   archive?: { file: string; sha256: string }
-  /** CUDA compute capability such as `90`; default those of the LibTorch. */
+  /** CUDA compute capabilities such as `90` or `80,90`; default those of the LibTorch. */
   arch?: string
   /** Compiler processes at a time. */
   jobs?: number
@@ -152,13 +152,16 @@ function cmakeOptions(libtorch: FoundLibtorch, options: BuildOptions): Record<st
   return { CMAKE_PREFIX_PATH: libtorch.path, ...cuda }
 }
 
+/** `90` or `80,90`: what nvcc compiles for, in the two spellings that CMake and LibTorch's configuration read. */
 function cudaArchitecture(arch: string): Record<string, string> {
-  if (!/^\d{2,3}$/.test(arch)) {
-    throw new BindingError('BUILD', `--arch: expected a compute capability such as 90, got "${arch}"`, {
+  const capabilities = arch.split(/[,;]/)
+  if (!capabilities.every((one) => /^\d{2,3}$/.test(one))) {
+    throw new BindingError('BUILD', `--arch: expected compute capabilities such as 90 or 80,90, got "${arch}"`, {
       fix: '80 for A100, 90 for H100 and H200, 120 for RTX 50',
     })
   }
-  return { CMAKE_CUDA_ARCHITECTURES: arch, TORCH_CUDA_ARCH_LIST: `${arch.slice(0, -1)}.${arch.slice(-1)}` }
+  const dotted = capabilities.map((one) => `${one.slice(0, -1)}.${one.slice(-1)}`)
+  return { CMAKE_CUDA_ARCHITECTURES: capabilities.join(';'), TORCH_CUDA_ARCH_LIST: dotted.join(';') }
 }
 
 /** One compiler process per thread of the quota, with 2 GiB of free memory for each: LibTorch's headers are large. */
