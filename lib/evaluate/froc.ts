@@ -189,11 +189,8 @@ export function groupedEvents(events: FrocEvents, group: Int32Array): FrocEvents
   }
 }
 
-/** A fast evaluation under weights of the images, for resampling. */
-export interface WeightedFroc {
-  /** Sensitivity at each requested number of false positives per image; NaN without (weighted) lesions or images. */
-  (weights: Float64Array): Float64Array
-}
+/** Weights of the images -> sensitivity at each requested number of false positives per image; NaN without (weighted) lesions or images. */
+export type WeightedFroc = (weights: Float64Array) => Float64Array
 
 /** Prepares `weights of the images -> sensitivities at fppi`: an image of weight w counts w times. With weights 1 it equals `sensitivities`. */
 export function weightedFroc(
