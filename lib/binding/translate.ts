@@ -50,6 +50,10 @@ function build(code: string, message: string, cause: unknown): MammoError {
     case 'CHECKPOINT':
     case 'NON_FINITE_LOSS':
       return new TrainingError(code, message, parts)
+    case 'DEVICE':
+      return new DeviceError('NO_CUDA', message, { cause, fix: REMEDY.NO_CUDA ?? '' })
+    case 'NON_FINITE':
+      return new TrainingError('NON_FINITE_LOSS', message, { cause, fix: REMEDY.NON_FINITE_LOSS ?? '' })
     default:
       return new InternalError(message, { cause })
   }

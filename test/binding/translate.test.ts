@@ -25,6 +25,11 @@ t.test('each native code becomes its class, with a remedy', async (t) => {
   }
 })
 
+t.test('codes of single ops join the class a user knows', async (t) => {
+  t.match(translate(nativeError('NON_FINITE')), { code: 'ERR_MAMMO_NON_FINITE_LOSS', exitCode: 5 })
+  t.match(translate(nativeError('DEVICE')), { code: 'ERR_MAMMO_NO_CUDA', exitCode: 4 })
+})
+
 t.test('an unknown native code is an internal error', async (t) => {
   t.match(translate(nativeError('SOMETHING')), { code: 'ERR_MAMMO_INTERNAL' })
   t.match(translate('text'), { code: 'ERR_MAMMO_INTERNAL', message: 'text' })
