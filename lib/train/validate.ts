@@ -9,10 +9,9 @@ import type { LoadedBatch } from '../data/loader.js'
 import { type PreparedRecord, partIds } from '../data/prepared.js'
 import type { Sampler } from '../data/sampler.js'
 import type { Part } from '../data/split.js'
-import { COCO_AREAS, cocoEvaluate, cocoMean } from '../evaluate/coco-ap.js'
-import { type Criterion, frocEvents, sensitivities } from '../evaluate/froc.js'
+import { type EvaluateOptions, epochMetrics } from '../evaluate/evaluate.js'
+import type { Criterion } from '../evaluate/froc.js'
 import type { Detection, ImageTruth } from '../evaluate/types.js'
-import { vocAp } from '../evaluate/voc-ap.js'
 import { type Dataset, readScoring, scoringSampler, toImageBoxes, trainingIds } from './data.js'
 import type { Validation } from './trainer.js'
 
@@ -136,32 +135,23 @@ export function openValidator(
 }
 
 /** The numbers of an epoch's row; NaN where undefined (no lesions). */
-export function epochNumbers(
+function epochNumbers(
   truth: readonly ImageTruth[],
   predictions: Predictions,
   config: Config,
 ): Omit<Validation, 'split' | 'loss'> {
-  const { iou, scoreThreshold, maxDetections, frocCredit, fppi } = config.evaluate
-  const hit = config.evaluate.hit as Criterion
-  const classes = config.data.classes.length
+  const rules = evaluationRules(config)
   const number = (value: number | null) => value ?? Number.NaN
-  const voc = vocAp(truth, predictions, { classes, iou, scoreThreshold, maxDetections })
-  const froc = frocEvents(truth, predictions, { criterion: hit, credit: frocCredit, scoreThreshold })
-  const wide = ([x1, y1, x2, y2]: readonly number[]) => [x1!, y1!, x2! - x1!, y2! - y1!] as const
-  const coco = cocoEvaluate(
-    truth.flatMap(({ boxes }, image) =>
-      boxes.map(({ box, label, ignore }) => ({ image, label, box: wide(box), crowd: ignore === true })),
-    ),
-    truth.flatMap(({ id }, image) =>
-      (predictions.get(id) ?? []).map(({ box, label, score }) => ({ image, label, box: wide(box), score })),
-    ),
-    { images: truth.length, classes, areas: COCO_AREAS.slice(0, 1), maxDetections: [maxDetections] },
-  )
+  const { AP50, AP, sensitivity } = epochMetrics(truth, predictions, rules)
   return {
-    hit,
-    credit: frocCredit,
-    AP50: number(voc.map),
-    AP: number(cocoMean(coco, 'averagePrecision', { area: 0, limit: 0 })),
-    sens: sensitivities(froc, fppi).map(number),
+    ...{ hit: config.evaluate.hit, credit: config.evaluate.frocCredit },
+    ...{ AP50: number(AP50), AP: number(AP), sens: sensitivity.map(number) },
   }
+}
+
+/** The configured rules in the terms of lib/evaluate, without intervals. */
+export function evaluationRules(config: Config): Omit<EvaluateOptions, 'bootstrap'> {
+  const { iou, scoreThreshold, maxDetections, frocCredit, fppi, hit } = config.evaluate
+  const criteria = [hit as Criterion]
+  return { classes: config.data.classes, iou, scoreThreshold, maxDetections, fppi, criteria, credit: frocCredit }
 }

@@ -1,0 +1,377 @@
+// `evaluate`: scores a run, a checkpoint, an exported model or stored predictions on a part of the prepared data, with intervals by
+// resampling patients, and writes the numbers. It puts rooms together; detections come from the engine, from onnxruntime or from a file.
+import { existsSync } from 'node:fs'
+import { stat } from 'node:fs/promises'
+import { dirname, join, resolve } from 'node:path'
+import { writeFileAtomic } from '../atomic-write.js'
+import { native } from '../binding/session.js'
+import { defaultConfig, leaves, loadConfig, valueAt } from '../config/load.js'
+import { phasesOf } from '../config/phases.js'
+import type { Config } from '../config/schema.js'
+import { partIds, readCrop } from '../data/prepared.js'
+import type { Part } from '../data/split.js'
+import { UsageError } from '../errors.js'
+import { type Estimate, evaluateDetections, type Metrics, scoredDetections } from '../evaluate/evaluate.js'
+import { frocEvents } from '../evaluate/froc.js'
+import type { ImageTruth } from '../evaluate/types.js'
+import { loadDetector } from '../predict/predictor.js'
+import type { CheckpointMetadata } from '../train/checkpoints.js'
+import { type Dataset, emptyPart, openDataset, scoringSampler, trainingIds } from '../train/data.js'
+import { engineThreads } from '../train/machine.js'
+import { readPredictions, writePredictions } from '../train/predictions.js'
+import { evaluationPost, evaluationRules, type Predictions, scorePart, truthOf } from '../train/validate.js'
+import { findCheckpoint, openCheckpointSession } from './checkpoint.js'
+
+export interface EvaluateTaskOptions {
+  split?: Part
+  /** FROC criterion: `centre` or `iou:T`. */
+  hit?: string
+  credit?: 'all' | 'best'
+  /** Resamples of patients for the intervals; 0: none. */
+  bootstrap?: number
+  /** Name of a row of the table -> smallest accepted value; what falls below is listed in the result. */
+  failUnder?: Record<string, number>
+  /** Folder of the results; default `eval` in the run folder (`eval/<split>` for another split than the run's); nowhere otherwise. */
+  out?: string
+  /** Overrides of the checkpoint's configuration, as `--set`. */
+  set?: Record<string, unknown>
+  /** Rules and data for an ONNX model or stored predictions; default: the defaults with `set`. */
+  config?: Config
+  device?: string
+  threads?: number
+  onProgress?: (done: number, total: number) => void
+}
+
+/** One line of the table. */
+export interface MetricRow {
+  name: string
+  /** null: undefined, for lack of lesions. */
+  value: number | null
+  interval: [number, number] | null
+}
+
+export interface EvaluateResult {
+  kind: 'checkpoint' | 'onnx' | 'predictions'
+  /** File that was scored. */
+  source: string
+  split: Part
+  images: number
+  metrics: { ap50: number | null; ap: number | null; sensitivity: { fppi: number; value: number | null }[] }
+  rows: MetricRow[]
+  details: Metrics
+  /** Mean seconds per image by stage; empty for stored predictions. */
+  seconds: Record<string, number>
+  /** Rows of `failUnder` that are below, or undefined. */
+  failed: { name: string; value: number | null; least: number }[]
+  /** What makes the numbers doubtful. */
+  warnings: string[]
+  /** Folder of the written files; null when none were asked for. */
+  directory: string | null
+}
+
+interface Scored {
+  kind: EvaluateResult['kind']
+  source: string
+  config: Config
+  predictions: Predictions
+  seconds: Record<string, number>
+  warnings: string[]
+  /** Default folder of the results. */
+  home: string | null
+}
+
+/** Scores `target`. Rejects with UsageError for an unknown target or metric name, DataError for unusable data or files. */
+export async function evaluate(target: string, options: EvaluateTaskOptions = {}): Promise<EvaluateResult> {
+  const path = resolve(target)
+  const info = await stat(path).catch(() => undefined)
+  if (info === undefined) {
+    throw new UsageError(
+      'ARGUMENT',
+      'expected a run, a checkpoint, an ONNX model or predictions, nothing exists there',
+      {
+        where: target,
+      },
+    )
+  }
+  const opened = await openTarget(path, info.isDirectory(), options)
+  const { config } = opened
+  const split = config.evaluate.split
+  const dataset = await openDataset(config)
+  try {
+    if (opened.metadata !== undefined) dataset.statistics = opened.metadata.provenance.normalise
+    const ids = split === 'train' ? trainingIds(dataset, config) : partIds(dataset.set, split, config.data.fold)
+    if (ids.length === 0) throw emptyPart(dataset, split)
+    const scored = await opened.score(dataset, ids)
+    const { bootstrap } = config.evaluate
+    const truth = truthOf(dataset, config, ids)
+    const details = evaluateDetections(truth, scored.predictions, {
+      ...evaluationRules(config),
+      bootstrap: bootstrap === 0 ? null : { draws: bootstrap, seed: config.run.seed },
+    })
+    const rows = metricRows(details)
+    const failed = below(rows, options.failUnder ?? {})
+    const warnings = [...dataset.warnings, ...scored.warnings]
+    const home = scored.home === null || opened.ownSplit === split ? scored.home : join(scored.home, split)
+    const directory = options.out === undefined ? home : resolve(options.out)
+    const result: EvaluateResult = {
+      ...{ kind: scored.kind, source: scored.source, split, images: ids.length, metrics: keyNumbers(details), rows },
+      ...{ details, seconds: scored.seconds, failed, warnings, directory },
+    }
+    if (directory !== null) await writeResults(directory, result, truth, scored, config)
+    return result
+  } finally {
+    await dataset.close()
+  }
+}
+
+interface Target {
+  config: Config
+  metadata?: CheckpointMetadata
+  /** Split that the run itself is scored on. */
+  ownSplit: Part | null
+  score(dataset: Dataset, ids: readonly string[]): Promise<Scored>
+}
+
+async function openTarget(path: string, isFolder: boolean, options: EvaluateTaskOptions): Promise<Target> {
+  if (!isFolder && path.endsWith('.json')) {
+    const config = await withOptions(options.config ?? defaultConfig(), options)
+    return { config, ownSplit: null, score: (_, ids) => scoreStored(path, config, ids) }
+  }
+  if (!isFolder && path.endsWith('.onnx')) {
+    const config = await withOptions(options.config ?? defaultConfig(), options)
+    return { config, ownSplit: null, score: (dataset, ids) => scoreOnnx(path, config, dataset, ids, options) }
+  }
+  const { metadata, path: checkpoint } = await findCheckpoint(path)
+  const config = await withOptions(metadata.config, options)
+  return {
+    config,
+    metadata,
+    ownSplit: metadata.config.evaluate.split === 'train' ? 'train' : 'val',
+    score: (dataset, ids) => scoreCheckpoint({ path: checkpoint, metadata }, config, dataset, ids, options),
+  }
+}
+
+/** The configuration with the options and `set` applied and checked again. */
+async function withOptions(base: Config, options: EvaluateTaskOptions): Promise<Config> {
+  const given: Record<string, unknown> = {
+    'evaluate.split': options.split,
+    'evaluate.hit': options.hit,
+    'evaluate.frocCredit': options.credit,
+    'evaluate.bootstrap': options.bootstrap,
+    'run.device': options.device,
+    'run.threads': options.threads,
+  }
+  const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
+  // Texts are parsed as YAML, as on the command line; those of a configuration are values already.
+  const plain = (value: unknown) => (typeof value === 'string' ? JSON.stringify(value) : value)
+  const all = Object.fromEntries(leaves(base as never).map((key) => [key, plain(valueAt(base, key))]))
+  return (await loadConfig({ set: { ...all, ...options.set, ...set }, hasWeights: true })).config
+}
+
+async function scoreStored(path: string, config: Config, ids: readonly string[]): Promise<Scored> {
+  const { detections, info } = await readPredictions(path, config.data.classes)
+  const wanted = new Set(ids)
+  const warnings: string[] = []
+  const missing = ids.filter((id) => !detections.has(id)).length
+  if (missing > 0)
+    warnings.push(`${missing} of ${ids.length} images have no entry in the file and count as without detections`)
+  const others = [...detections.keys()].filter((id) => !wanted.has(id)).length
+  if (others > 0) warnings.push(`${others} images of the file are not in this part and are left out`)
+  if (info.scoreThreshold !== undefined && info.scoreThreshold > config.evaluate.scoreThreshold) {
+    warnings.push(
+      `the file holds scores above ${info.scoreThreshold} only, evaluate.scoreThreshold is ${config.evaluate.scoreThreshold}`,
+    )
+  }
+  const predictions: Predictions = new Map(ids.map((id) => [id, detections.get(id) ?? []]))
+  return { kind: 'predictions', source: path, config, predictions, seconds: {}, warnings, home: null }
+}
+
+async function scoreCheckpoint(
+  checkpoint: { path: string; metadata: CheckpointMetadata },
+  config: Config,
+  dataset: Dataset,
+  ids: readonly string[],
+  options: EvaluateTaskOptions,
+): Promise<Scored> {
+  const { path, metadata } = checkpoint
+  const saved = metadata.provenance.dataset
+  const warnings: string[] = []
+  if (saved.splitHash !== dataset.set.header.splitHash || saved.fold !== config.data.fold) {
+    warnings.push('the split is not the one the model was trained on: images of this part may have been trained on')
+  }
+  await native().configure(engineThreads(config.run.threads).count)
+  const session = await openCheckpointSession({ path, metadata }, (c) => {
+    c.run.device = config.run.device
+    c.run.precision = config.run.precision
+  })
+  try {
+    await session.update({ post: evaluationPost(config) })
+    const sampler = scoringSampler(dataset, config, ids, phasesOf(config).at(-1)!.strategy)
+    const scores = await scorePart(session, dataset, config, sampler, {
+      withLoss: false,
+      stopped: () => false,
+      onImage: (done) => options.onProgress?.(done, ids.length),
+    })
+    const { predictions, seconds } = scores!
+    const run = dirname(dirname(path))
+    const home = existsSync(join(run, 'run.json')) ? join(run, 'eval') : null
+    return { kind: 'checkpoint', source: path, config, predictions, seconds, warnings, home }
+  } finally {
+    await session.dispose()
+  }
+}
+
+async function scoreOnnx(
+  path: string,
+  config: Config,
+  dataset: Dataset,
+  ids: readonly string[],
+  options: EvaluateTaskOptions,
+): Promise<Scored> {
+  const detector = await loadDetector(path, options.threads === undefined ? {} : { threadsPerWorker: options.threads })
+  try {
+    const records = new Map(dataset.set.records.map((record) => [record.id, record]))
+    const warnings: string[] = []
+    const { scoreFloor } = detector.manifest.output
+    if (scoreFloor > config.evaluate.scoreThreshold) {
+      warnings.push(
+        `the graph keeps scores above ${scoreFloor} only, evaluate.scoreThreshold is ${config.evaluate.scoreThreshold}`,
+      )
+    }
+    const predictions: Predictions = new Map()
+    const seconds: Record<string, number> = {}
+    for (const id of ids) {
+      const record = records.get(id)!
+      const { pixels, width, height } = await readCrop(dataset.reader, record)
+      const prediction = await detector.predict(
+        { data: pixels, width, height, spacingMm: record.spacingMm, id },
+        // Prepared images are cut already when the folder was prepared so; cutting twice would shrink the margin.
+        { threshold: config.evaluate.scoreThreshold, ...(dataset.set.header.options.crop ? { crop: false } : {}) },
+      )
+      const [dx, dy] = record.cache.crop
+      const found = prediction.detections.flatMap(({ box: [x1, y1, x2, y2], score, label }) => {
+        const index = config.data.classes.indexOf(label)
+        return index < 0
+          ? []
+          : [{ box: [x1 + dx, y1 + dy, x2 + dx, y2 + dy] as [number, number, number, number], score, label: index }]
+      })
+      predictions.set(id, found)
+      for (const [stage, ms] of Object.entries(prediction.timingsMs)) {
+        seconds[stage] = (seconds[stage] ?? 0) + ms / 1000 / ids.length
+      }
+      options.onProgress?.(predictions.size, ids.length)
+    }
+    return { kind: 'onnx', source: path, config, predictions, seconds, warnings, home: null }
+  } finally {
+    await detector.close()
+  }
+}
+
+function keyNumbers(details: Metrics): EvaluateResult['metrics'] {
+  return {
+    ap50: details.voc.map.value,
+    ap: details.coco.AP.value,
+    sensitivity: mainFroc(details).map(({ fppi, sensitivity }) => ({ fppi, value: sensitivity.value })),
+  }
+}
+
+/** The curve of the first criterion, over lesions, false positives of all images. */
+function mainFroc(details: Metrics): { fppi: number; sensitivity: Estimate }[] {
+  const main = details.options.criteria[0]
+  return details.froc.find((f) => f.criterion === main && f.unit === 'lesion' && f.falsePositives === 'all')!.points
+}
+
+/** The numbers that people compare, by the names of results.csv without `val/`. */
+export function metricRows(details: Metrics): MetricRow[] {
+  const row = (name: string, { value, interval }: Estimate): MetricRow => ({
+    name,
+    value,
+    interval: interval === null ? null : [interval.low, interval.high],
+  })
+  return [
+    row('AP50', details.voc.map),
+    row('AP', details.coco.AP),
+    row('AP75', details.coco.AP75),
+    row('AP10', details.coco.AP10),
+    ...mainFroc(details).map(({ fppi, sensitivity }) => row(`sens@${fppi}`, sensitivity)),
+    row('AUC(image)', details.reading.image),
+    row('AUC(patient)', details.reading.patient),
+  ]
+}
+
+function below(rows: readonly MetricRow[], failUnder: Record<string, number>): EvaluateResult['failed'] {
+  return Object.entries(failUnder).flatMap(([name, least]) => {
+    const row = rows.find((r) => r.name === name)
+    if (row === undefined) {
+      const names = rows.map((r) => r.name).join(', ')
+      throw new UsageError('ARGUMENT', `--fail-under: unknown metric "${name}", expected one of ${names}`)
+    }
+    return row.value === null || row.value < least ? [{ name, value: row.value, least }] : []
+  })
+}
+
+async function writeResults(
+  folder: string,
+  result: EvaluateResult,
+  truth: readonly ImageTruth[],
+  scored: Scored,
+  config: Config,
+): Promise<void> {
+  const { split, source, images, rows, seconds, warnings, details } = result
+  const head = { schema: 'mammo-retinanet/metrics@1', source, split, images, rows, seconds, warnings }
+  const { froc } = details.curves
+  const write = (name: string, text: string) => writeFileAtomic(join(folder, name), text)
+  await write('metrics.json', `${JSON.stringify({ ...head, ...details }, null, 1)}\n`)
+  const points = mainFroc(details)
+  const curve = { fppi: points.map((p) => p.fppi), sensitivity: points.map((p) => p.sensitivity.value) }
+  await write('summary.json', `${JSON.stringify({ ...head, froc: curve }, null, 1)}\n`)
+  await write('froc.csv', frocCsv(froc, images, details.counts.lesions))
+  await write('perImage.csv', perImageCsv(truth, scored.predictions, config))
+  if (scored.kind === 'predictions') return
+  const info = { split, source, scoreThreshold: config.evaluate.scoreThreshold }
+  await writePredictions(
+    join(folder, 'predictions.coco.json'),
+    { info, detections: scored.predictions },
+    config.data.classes,
+  )
+}
+
+function frocCsv(points: Metrics['curves']['froc'], images: number, lesions: number): string {
+  const lines = points.map(({ threshold, found, falsePositives }) => {
+    const sensitivity = lesions === 0 ? '' : six(found / lesions)
+    return `${threshold},${six(falsePositives / images)},${sensitivity},${found},${falsePositives}`
+  })
+  return `${['threshold,fppi,sensitivity,found,falsePositives', ...lines].join('\n')}\n`
+}
+
+/** Per image: what was there, what was found, the scores that decide. A missed lesion has an empty score. */
+function perImageCsv(truth: readonly ImageTruth[], predictions: Predictions, config: Config): string {
+  const rules = evaluationRules(config)
+  const scored = scoredDetections(truth, predictions, rules)
+  const events = frocEvents(truth, scored, { criterion: rules.criteria[0]!, credit: rules.credit })
+  const lesionScores: number[][] = truth.map(() => [])
+  for (const [i, image] of events.lesionImage.entries()) lesionScores[image]!.push(events.lesionScore[i]!)
+  const falseScores: number[][] = truth.map(() => [])
+  for (const [i, image] of events.falseImage.entries()) falseScores[image]!.push(events.falseScore[i]!)
+  const lines = truth.map(({ id, view }, i) => {
+    const scores = lesionScores[i]!
+    const found = scores.filter(Number.isFinite)
+    const top = falseScores[i]!.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY)
+    const cells = [
+      id,
+      view ?? '',
+      scores.length,
+      found.length,
+      scores.map(six).join(' '),
+      scored.get(id)!.length,
+      falseScores[i]!.length,
+      six(top),
+    ]
+    return cells.join(',')
+  })
+  return `${['id,view,lesions,found,lesionScores,detections,falsePositives,topFalseScore', ...lines].join('\n')}\n`
+}
+
+function six(value: number): string {
+  return Number.isFinite(value) ? String(Number(value.toPrecision(6))) : ''
+}
