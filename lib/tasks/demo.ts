@@ -27,7 +27,7 @@ export interface DemoResult {
   model: string
   report: string
   /** AP at IoU 0.5 on the training images. */
-  ap50: number
+  ap50: number | null
   seconds: Record<string, number>
 }
 

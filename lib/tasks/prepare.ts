@@ -7,6 +7,8 @@ import type { AdapterName, AdapterOptions, Problem } from '../data/types.js'
 import { DataError } from '../errors.js'
 import { toolVersion } from '../package-root.js'
 
+export { ADAPTERS, type AdapterName } from '../data/types.js'
+
 export interface PrepareDatasetOptions extends PrepareOptions {
   /** Default: recognised from the folder. */
   adapter?: AdapterName

@@ -27,8 +27,7 @@ export interface ReportOptions {
 }
 
 interface StoredMetrics {
-  rows?: { name: string; value: number | null; interval?: [number, number] | null }[]
-  froc?: { fppi: number[]; sensitivity: number[] }
+  rows: { name: string; value: number | null; interval: [number, number] | null }[]
 }
 
 /** Writes the page and resolves to its path. */
@@ -37,7 +36,7 @@ export async function writeReport(run: string, options: ReportOptions = {}): Pro
   const record = await readRunRecord(folder)
   const config = parse(await readFile(join(folder, 'config.resolved.yaml'), 'utf8')) as Config
   const history = parseResults(await readFile(join(folder, 'results.csv'), 'utf8').catch(() => ''))
-  const metrics = await storedMetrics(folder)
+  const rows = await metricRows(folder)
   const phases = phasesOf(config)
   const borders = phases.map((phase, i) => ({
     epoch: phases.slice(0, i).reduce((sum, { epochs }) => sum + epochs, 0),
@@ -60,12 +59,12 @@ export async function writeReport(run: string, options: ReportOptions = {}): Pro
     ],
     history,
     phaseBorders: borders.slice(1),
-    metrics: (metrics.rows ?? []).map(({ name, value, interval }) => [
+    metrics: rows.map(({ name, value, interval }) => [
       name,
       value === null ? 'undefined' : value.toFixed(4),
       interval ? `95 % interval ${interval[0].toFixed(3)} to ${interval[1].toFixed(3)} (patients resampled)` : '',
     ]),
-    froc: metrics.froc ?? null,
+    froc: frocOf(rows),
     pictures: options.pictures === undefined ? [] : await readPictures(options.pictures, options.gallery ?? 16),
     environment: flatten(record.host as Record<string, unknown>),
     commands: options.commands ?? [`mammo-retinanet train --config ${basename(folder)}/config.resolved.yaml`],
@@ -75,9 +74,18 @@ export async function writeReport(run: string, options: ReportOptions = {}): Pro
   return out
 }
 
-async function storedMetrics(folder: string): Promise<StoredMetrics> {
-  const path = join(folder, 'eval', 'summary.json')
-  return existsSync(path) ? (JSON.parse(await readFile(path, 'utf8')) as StoredMetrics) : {}
+/** Rows of the run's last evaluation; none before one. */
+async function metricRows(folder: string): Promise<StoredMetrics['rows']> {
+  const path = join(folder, 'eval', 'metrics.json')
+  return existsSync(path) ? (JSON.parse(await readFile(path, 'utf8')) as StoredMetrics).rows : []
+}
+
+/** The sensitivities among the rows as a curve; null when there are none. */
+function frocOf(rows: StoredMetrics['rows']): { fppi: number[]; sensitivity: number[] } | null {
+  const points = rows.flatMap(({ name, value }) =>
+    name.startsWith('sens@') && value !== null ? [[Number(name.slice(5)), value] as const] : [],
+  )
+  return points.length === 0 ? null : { fppi: points.map(([f]) => f), sensitivity: points.map(([, s]) => s) }
 }
 
 /** PNG files of a folder as JPEG: a page with many pictures stays small. */

@@ -1,8 +1,8 @@
 // `data prepare`: a dataset as it was downloaded becomes a prepared folder.
 import { Option } from 'commander'
-import { ADAPTERS, type AdapterName } from '../../data/types.js'
+
 import { UsageError } from '../../errors.js'
-import { type PrepareDatasetOptions, prepareDataset } from '../../tasks/prepare.js'
+import { ADAPTERS, type AdapterName, type PrepareDatasetOptions, prepareDataset } from '../../tasks/prepare.js'
 import { type CommandFile, integerOption } from '../command.js'
 import { progressBar } from '../progress-bar.js'
 

@@ -40,7 +40,7 @@ export const demoCommand: CommandFile = {
     }
     io.stdout(
       [
-        `AP at IoU 0.5 on its own training images: ${result.ap50.toFixed(3)} (over-fitted on purpose; says nothing about other images)`,
+        `AP at IoU 0.5 on its own training images: ${result.ap50?.toFixed(3)} (over-fitted on purpose; says nothing about other images)`,
         `run     ${result.run}`,
         `model   ${result.model}`,
         `report  ${result.report}`,
