@@ -320,9 +320,9 @@ function placeMsc(item: Item, image: SamplerImage, size: number, random: RandomS
 
 /** The side of the image where the breast touches the edge: R breasts lie at the right edge. */
 function heavierSide(image: SamplerImage): 'L' | 'R' {
-  const half = Math.floor(Math.min(image.width / 2, image.height))
-  const y = Math.floor((image.height - half) / 2)
-  return coverage(image.tissue, 0, y, half) >= coverage(image.tissue, image.width - half, y, half) ? 'L' : 'R'
+  const { width, height, tissue } = image
+  const strip = width / 10
+  return coverage(tissue, 0, 0, strip, height) >= coverage(tissue, width - strip, 0, strip, height) ? 'L' : 'R'
 }
 
 /**

@@ -71,13 +71,13 @@ export function decodeTissue(tissue: TissueRuns, crop: Rect): TissueMask {
   return { cell, rows, columns, origin: [crop[0], crop[1]], sums }
 }
 
-/** Share of the square window at (x, y) of the crop that is breast, 0..1; beyond the image is not breast. */
-export function coverage(mask: TissueMask, x: number, y: number, side: number): number {
+/** Share of the window of `width` x `height` at (x, y) of the crop that is breast, 0..1; beyond the image is not breast. */
+export function coverage(mask: TissueMask, x: number, y: number, width: number, height = width): number {
   const left = (mask.origin[0] + x) / mask.cell
   const top = (mask.origin[1] + y) / mask.cell
-  const [right, bottom] = [left + side / mask.cell, top + side / mask.cell]
+  const [right, bottom] = [left + width / mask.cell, top + height / mask.cell]
   const cells = area(mask, right, bottom) - area(mask, left, bottom) - area(mask, right, top) + area(mask, left, top)
-  return Math.max(0, (cells * mask.cell * mask.cell) / (side * side))
+  return Math.max(0, (cells * mask.cell * mask.cell) / (width * height))
 }
 
 /** Mask area above and left of (x, y) in cells; between grid points the table is bilinear, exactly. */
