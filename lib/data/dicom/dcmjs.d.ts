@@ -1,0 +1,23 @@
+// Types of the part of dcmjs that parse.ts uses; the package brings none.
+declare module 'dcmjs' {
+  interface Logger {
+    setLevel(level: string, persist?: boolean): void
+    getLoggers(): Record<string, { setLevel(level: string, persist?: boolean): void }>
+  }
+  interface DcmjsElement {
+    vr: string
+    Value?: unknown[]
+  }
+  const dcmjs: {
+    log: Logger
+    data: {
+      DicomMessage: {
+        readFile(
+          buffer: ArrayBuffer,
+          options?: { ignoreErrors?: boolean; noCopy?: boolean },
+        ): { meta: Record<string, DcmjsElement>; dict: Record<string, DcmjsElement> }
+      }
+    }
+  }
+  export default dcmjs
+}
