@@ -8,6 +8,7 @@
 #include <fstream>
 #include <string>
 
+#include "core/arena.h"
 #include "core/session.h"
 #ifdef MAMMO_WITH_CUDA
 #include <c10/cuda/CUDACachingAllocator.h>
@@ -34,6 +35,7 @@ EngineInfo configure_engine(int threads) {
   if (threads < 1)
     throw Error("ARGUMENT", "threads: expected at least 1, got " + std::to_string(threads));
   at::set_num_threads(threads);
+  install_arena();
   bool bf16 = false;
 #if defined(__x86_64__)
   bf16 = __builtin_cpu_supports("avx512bf16");

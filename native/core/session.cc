@@ -11,6 +11,7 @@
 #include <limits>
 #include <string>
 
+#include "core/arena.h"
 #include "core/checkpoint.h"
 #include "core/loss.h"
 #include "core/model/retinanet.h"
@@ -216,7 +217,10 @@ Session::Session(const SessionConfig& config) : state_(std::make_unique<State>(c
   }
 }
 
-Session::~Session() = default;
+Session::~Session() {
+  state_.reset();
+  trim_arena();
+}
 
 std::vector<ParameterInfo> Session::parameters() const {
   std::vector<ParameterInfo> list;
