@@ -184,6 +184,43 @@ function describe({ box, score, label }: Detection): string {
   return `class ${label} ${score.toFixed(5)} [${box.map((value) => value.toFixed(1)).join(', ')}]`
 }
 
+/** Largest differences of raw head outputs, and whether both are within TOLERANCE. */
+export interface HeadParity {
+  ok: boolean
+  worstLogit: number
+  worstDelta: number
+}
+
+/**
+ * Compares the outputs of a `heads` graph with head outputs of the engine: logits [n, anchors, K] and deltas [n, anchors, 4] in the
+ * order level, row, column, anchor. A value that is not finite on either side counts as an infinite difference.
+ */
+export function compareHeads(
+  outputs: Record<string, Tensor>,
+  levels: readonly number[],
+  reference: { logits: Float32Array; deltas: Float32Array },
+  images: number,
+): HeadParity {
+  const worst = (kind: 'logits' | 'deltas') => {
+    const parts = levels.map((level) => outputs[`${kind}.p${level}`]!.data as Float32Array)
+    let at = 0
+    let largest = 0
+    for (let image = 0; image < images; image++) {
+      for (const part of parts) {
+        const size = part.length / images
+        for (let i = image * size; i < (image + 1) * size; i++) {
+          const difference = Math.abs(part[i]! - reference[kind][at++]!)
+          if (!(difference <= largest)) largest = Number.isFinite(difference) ? difference : Number.POSITIVE_INFINITY
+        }
+      }
+    }
+    return at === reference[kind].length ? largest : Number.POSITIVE_INFINITY
+  }
+  const worstLogit = worst('logits')
+  const worstDelta = worst('deltas')
+  return { ok: worstLogit <= TOLERANCE.logit && worstDelta <= TOLERANCE.delta, worstLogit, worstDelta }
+}
+
 /** Splits the outputs of a `detect` graph into one set per image. */
 export function splitDetections(outputs: Record<string, Tensor>, images: number): DetectionSet[] {
   const boxes = outputs['boxes']!.data as Float32Array
@@ -218,7 +255,11 @@ export async function runOnnx(
   threads: number,
 ): Promise<{ runtime: string; outputs: Record<string, Tensor>[] }> {
   const file = import.meta.url.replace(/parity(\.[jt]s)$/, 'parity-child$1')
-  const child = fork(new URL(file), { serialization: 'advanced', stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
+  const child = fork(new URL(file), {
+    serialization: 'advanced',
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+    execArgv: [],
+  })
   let stderr = ''
   child.stderr?.on('data', (chunk: Buffer) => {
     stderr = (stderr + chunk.toString('utf8')).slice(-1000)

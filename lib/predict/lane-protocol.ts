@@ -1,5 +1,6 @@
 // The messages between the predictor and its workers, and how an error crosses. Values only, so that they survive structured cloning
 // into threads and child processes alike.
+import type { ReadImageOptions } from '../data/image.js'
 import * as errors from '../errors.js'
 import type { ModelManifest } from '../onnx/manifest.js'
 import type { InputOptions } from './preprocess.js'
@@ -23,6 +24,8 @@ export interface Job extends InputOptions {
   /** Name of the image in results; the file name by default. */
   id?: string
   threshold: number
+  /** Which files count as mammograms; for DICOM. */
+  read: ReadImageOptions
 }
 
 export interface WorkerSetup {

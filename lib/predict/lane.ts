@@ -105,7 +105,8 @@ function buffersOf({ source }: Job): ArrayBuffer[] {
 }
 
 function openThread(file: string, onMessage: (message: FromWorker) => void, onEnd: (why: string) => void): Port {
-  const worker = new Worker(new URL(file))
+  // Flags such as --eval of the caller's process are not for the worker.
+  const worker = new Worker(new URL(file), { execArgv: [] })
   let ended = false
   let why = ''
   worker.on('message', onMessage)
@@ -132,6 +133,7 @@ function openProcess(file: string, onMessage: (message: FromWorker) => void, onE
   const child: ChildProcess = fork(new URL(file), {
     serialization: 'advanced',
     stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+    execArgv: [],
   })
   let ended = false
   child.on('message', (message) => onMessage(message as FromWorker))

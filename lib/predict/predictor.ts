@@ -37,6 +37,10 @@ export interface PredictOptions extends InputOptions {
   timeoutMs?: number
   /** Name of the image in the result; the file name by default. */
   id?: string
+  /** Accept files that do not call themselves mammograms. */
+  assumeMammogram?: boolean
+  /** Frame (DICOM) or page (TIFF), from 0; naming one accepts multi-frame files. */
+  frame?: number
   /** Hand the source's buffer over to the worker thread instead of copying it; it is unusable afterwards. */
   transfer?: boolean
 }
@@ -211,7 +215,13 @@ export function createDetector(
   }
 
   const predict = (source: Source, given: PredictOptions = {}): Promise<Prediction> => {
-    const { threshold, signal, priority = 0, timeoutMs = options.timeoutMs, transfer = false, ...input } = given
+    const { threshold, signal, priority = 0, timeoutMs = options.timeoutMs, transfer = false, ...rest } = given
+    const { assumeMammogram, frame, ...input } = rest
+    const read: Job['read'] = {
+      allowForProcessing: manifest.input.presentationIntents.includes('FOR PROCESSING'),
+      ...(assumeMammogram === undefined ? {} : { assumeMammogram }),
+      ...(frame === undefined ? {} : { frame }),
+    }
     if (closing) return Promise.reject(new UsageError('DISPOSED', 'expected an open detector, got one that was closed'))
     if (notReady) return Promise.reject(notReady)
     if (signal?.aborted) return Promise.reject(cancelled())
@@ -253,7 +263,7 @@ export function createDetector(
         signal?.removeEventListener('abort', onAbort)
       }
       const call: Call = {
-        job: { source, threshold: wanted, ...input },
+        job: { source, threshold: wanted, read, ...input },
         priority,
         bytes,
         transfer,

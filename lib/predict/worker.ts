@@ -19,7 +19,13 @@ async function start(given: WorkerSetup): Promise<void> {
   session = await openOnnx(given.model, { threads: given.threads, spin: given.spin, fixedShape })
   for (const [height, width] of given.warmup) {
     const source = { data: new Uint16Array(height * width), height, width }
-    await predictImage(session, given.manifest, { source, threshold: 1, crop: false, spacing: 'ignore' })
+    await predictImage(session, given.manifest, {
+      source,
+      threshold: 1,
+      crop: false,
+      spacing: 'ignore',
+      read: {},
+    })
   }
 }
 

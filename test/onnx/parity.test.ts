@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import {
   compareDetections,
+  compareHeads,
   type DetectionSet,
   mergeParity,
   requireParity,
@@ -105,4 +106,25 @@ t.test('a child process computes the same; its errors come back', async (t) => {
   t.ok(here[0]!.scores.length > 0)
   writeFileSync(join(folder, 'cut.onnx'), bytes.subarray(0, 5000))
   await t.rejects(runOnnx(join(folder, 'cut.onnx'), [feeds], 1), { code: 'ERR_MAMMO_MODEL_MANIFEST' })
+})
+
+t.test('raw head outputs by level against one list', async (t) => {
+  const tensor = (values: number[], columns: number) => ({
+    dims: [2, 1, values.length / 2 / columns, columns],
+    data: Float32Array.from(values),
+  })
+  const outputs = {
+    'logits.p3': tensor([1, 2, 5, 6], 1),
+    'logits.p4': tensor([3, 7], 1),
+    'deltas.p3': tensor([1, 1, 1, 1, 2, 2, 2, 2], 4),
+    'deltas.p4': tensor([3, 3, 3, 3, 4, 4, 4, 4], 4),
+  }
+  const logits = Float32Array.of(1, 2, 3, 5, 6, 7)
+  const deltas = Float32Array.of(1, 1, 1, 1, 3, 3, 3, 3, 2, 2, 2, 2, 4, 4, 4, 4)
+  t.strictSame(compareHeads(outputs, [3, 4], { logits, deltas }, 2), { ok: true, worstLogit: 0, worstDelta: 0 })
+  logits[5]! += 0.5
+  t.match(compareHeads(outputs, [3, 4], { logits, deltas }, 2), { ok: false, worstLogit: 0.5 })
+  logits[5] = Number.NaN
+  t.match(compareHeads(outputs, [3, 4], { logits, deltas }, 2), { ok: false, worstLogit: Number.POSITIVE_INFINITY })
+  t.notOk(compareHeads(outputs, [3, 4], { logits: logits.subarray(1), deltas }, 2).ok, 'another count')
 })

@@ -136,7 +136,11 @@ function fakeLane(): Lane & { finish(): void; lose(): void; fail(error: MammoErr
   }
 }
 
-const manifest = { output: { scoreFloor: 0.01 }, defaultThreshold: 0.05 } as never
+const manifest = {
+  output: { scoreFloor: 0.01 },
+  defaultThreshold: 0.05,
+  input: { presentationIntents: [] },
+} as never
 const fake = (lanes: Lane[], open: () => Promise<Lane>, options: DetectorOptions = {}) =>
   createDetector(manifest, lanes, open, { workers: lanes.length, threadsPerWorker: 1, ...options })
 const never = () => new Promise<Lane>(() => undefined)
