@@ -21,7 +21,9 @@ export function nms(
 ): number[] {
   const n = scores.length
   if (boxes.length !== 4 * n || (labels !== undefined && labels.length !== n))
-    throw new RangeError(`nms expects ${n} boxes and labels for ${n} scores, got ${boxes.length / 4} and ${labels?.length}`)
+    throw new RangeError(
+      `nms expects ${n} boxes and labels for ${n} scores, got ${boxes.length / 4} and ${labels?.length}`,
+    )
   const b = boxes instanceof Float32Array ? boxes : Float32Array.from(boxes)
   const order = orderByScore(scores)
   const gone = new Uint8Array(n)
