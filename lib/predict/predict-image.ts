@@ -57,15 +57,11 @@ export async function predictImage(session: OnnxSession, manifest: ModelManifest
   }
 }
 
-/** Network pixels to pixels of the whole image. */
+/** Network pixels to pixels of the whole image; a scaled side is rounded, so its last pixel may reach beyond the crop. */
 function toImage({ crop, scale }: InputPlan, boxes: ArrayLike<number>, at: number): Detection['box'] {
-  const back = (value: number, origin: number) => value / scale + origin
-  return [
-    back(boxes[at]!, crop[0]),
-    back(boxes[at + 1]!, crop[1]),
-    back(boxes[at + 2]!, crop[0]),
-    back(boxes[at + 3]!, crop[1]),
-  ]
+  const back = (offset: number, axis: 0 | 1) =>
+    Math.min(Math.max(boxes[at + offset]! / scale + crop[axis], crop[axis]), crop[axis + 2]!)
+  return [back(0, 0), back(1, 1), back(2, 0), back(3, 1)]
 }
 
 function toMillimetres(box: Detection['box'], spacingMm: [number, number] | null): Detection['boxMm'] {
