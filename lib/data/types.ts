@@ -1,8 +1,10 @@
 // The data model that every room shares: one record per image, lesions in it, the manifest's header, problems, and what an
 // adapter of a dataset takes and returns. Types and constants only. Field names and order are those of datasets spec 1.
 
+import type { Box } from '../geometry/boxes.js'
+
 /** `[x1, y1, x2, y2]` in full-resolution pixels, half-open: width is `x2 - x1`, a whole image is `[0, 0, width, height]`. */
-export type Box = [number, number, number, number]
+export type { Box }
 
 /** A box of whole pixels. */
 export type Rect = Box

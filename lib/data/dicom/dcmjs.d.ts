@@ -8,16 +8,15 @@ declare module 'dcmjs' {
     vr: string
     Value?: unknown[]
   }
-  const dcmjs: {
-    log: Logger
-    data: {
-      DicomMessage: {
-        readFile(
-          buffer: ArrayBuffer,
-          options?: { ignoreErrors?: boolean; noCopy?: boolean },
-        ): { meta: Record<string, DcmjsElement>; dict: Record<string, DcmjsElement> }
-      }
+  const log: Logger
+  const data: {
+    DicomMessage: {
+      readFile(
+        buffer: ArrayBuffer,
+        options?: { ignoreErrors?: boolean; noCopy?: boolean },
+      ): { meta: Record<string, DcmjsElement>; dict: Record<string, DcmjsElement> }
     }
   }
-  export default dcmjs
+
+  export { data, log }
 }

@@ -136,7 +136,7 @@ export function hashPatient(id: string, key: string): string {
 
 async function readElements(scan: Scan, where: string): Promise<Elements> {
   const places = [...scan.elements.values()].sort((a, b) => a.tag - b.tag)
-  const { default: dcmjs } = await import('dcmjs')
+  const dcmjs = await import('dcmjs')
   silence(dcmjs.log)
   try {
     const { dict } = dcmjs.data.DicomMessage.readFile(smallFile(scan, places), { noCopy: true })

@@ -3,6 +3,7 @@
 // percentile, no gamma: those are for display (voi.ts). Method: datasets spec 3.2; DICOM PS3.3 C.7.6.3, C.11.1.
 import { endianness } from 'node:os'
 import { DataError, InternalError } from '../../errors.js'
+import { roundHalfToEven } from '../../geometry/anchors.js'
 import { MAX_PIXELS } from '../raster.js'
 import { colour, decodeFrame, type TransferSyntax, transferSyntaxOf } from './codecs.js'
 import { groupFragments, joinFragments } from './fragments.js'
@@ -261,7 +262,7 @@ export function finishPixels({ elements }: DicomFile, stored: StoredFrame): Fini
   for (let value = low; value <= high; value++) {
     if (padding !== undefined && value >= padding[0] && value <= padding[1]) continue
     const modified = modality.map(value)
-    const result = roundHalfEven((inverted ? first + second - modified : modified) + offset)
+    const result = roundHalfToEven((inverted ? first + second - modified : modified) + offset)
     table[value & 0xffff] = Math.min(65535, Math.max(0, result))
     if (!(result >= 0 && result <= 65535)) outside[value & 0xffff] = 1
   }
@@ -320,13 +321,6 @@ export function paddingRange(elements: Elements, signed: boolean): [number, numb
   const asStored = (value: number) => (signed ? (value << 16) >> 16 : value & 0xffff)
   const [a, b] = [asStored(first), asStored(second)]
   return a <= b ? [a, b] : [b, a]
-}
-
-function roundHalfEven(value: number): number {
-  const floor = Math.floor(value)
-  const rest = value - floor
-  if (rest !== 0.5) return Math.round(value)
-  return floor % 2 === 0 ? floor : floor + 1
 }
 
 function missing(name: string, where: string): DataError {
