@@ -1,4 +1,5 @@
-// The shape of a command file: it declares options and hands them to one task. No work is done here.
+// The shape of a command file: it declares options and hands them to one task, which it loads only when it runs, so that help is
+// quick and `build` and `doctor` work while something else is broken. No work is done here.
 import { type Command, InvalidArgumentError } from 'commander'
 import type { LoadOptions } from '../config/load.js'
 import type { Io } from './io.js'

@@ -9,9 +9,7 @@ import { renderImage, type ShownTruth } from '../data/view.js'
 import { DataError, type MammoError, UsageError } from '../errors.js'
 import { loadDetector, type PredictOptions } from '../predict/predictor.js'
 import { CSV_HEADER, type Prediction, toCoco, toCsv, toJson, toJsonLine } from '../predict/results.js'
-
-export const OUTPUTS = ['json', 'jsonl', 'coco', 'csv', 'png'] as const
-export type Output = (typeof OUTPUTS)[number]
+import type { Output } from './names.js'
 
 export interface PredictTaskOptions extends Omit<PredictOptions, 'id' | 'priority' | 'transfer'> {
   /** Folder of the results. */

@@ -2,7 +2,6 @@
 
 import { Option } from 'commander'
 import { UsageError } from '../../errors.js'
-import { build } from '../../tasks/build.js'
 import { type CommandFile, integerOption } from '../command.js'
 
 export const buildCommand: CommandFile = {
@@ -20,6 +19,7 @@ export const buildCommand: CommandFile = {
       .option('--clean', 'start from nothing')
   },
   async run(io, global, options) {
+    const { build } = await import('../../tasks/build.js')
     const { archive, sha256, ...rest } = options as { archive?: string; sha256?: string }
     if ((archive === undefined) !== (sha256 === undefined)) {
       throw new UsageError('ARGUMENT', 'expected --archive and --sha256 together, got one of them')

@@ -2,7 +2,8 @@
 import { Option } from 'commander'
 
 import { UsageError } from '../../errors.js'
-import { ADAPTERS, type AdapterName, type PrepareDatasetOptions, prepareDataset } from '../../tasks/prepare.js'
+import { ADAPTERS, type AdapterName } from '../../tasks/names.js'
+import type { PrepareDatasetOptions } from '../../tasks/prepare.js'
 import { type CommandFile, integerOption } from '../command.js'
 import { progressBar } from '../progress-bar.js'
 
@@ -63,6 +64,7 @@ export const dataPrepareCommand: CommandFile = {
       .option('--workers <n>', 'images prepared at a time', integerOption)
   },
   async run(io, global, options, [dir]) {
+    const { prepareDataset } = await import('../../tasks/prepare.js')
     const flags = options as unknown as PrepareFlags
     const say = (line: string) => {
       if (!global.quiet) io.stderr(`${line}\n`)

@@ -1,8 +1,6 @@
 // `demo`: the main job on the bundled mammograms.
 import { resolve } from 'node:path'
 import { chooseThreads, readMachine } from '../../machine.js'
-import { ensureAddon } from '../../tasks/build.js'
-import { demo } from '../../tasks/demo.js'
 import { type CommandFile, integerOption } from '../command.js'
 
 export const demoCommand: CommandFile = {
@@ -15,6 +13,8 @@ export const demoCommand: CommandFile = {
       .option('--epochs <n>', 'epochs instead of those of the preset', integerOption)
   },
   async run(io, global, options) {
+    const { ensureAddon } = await import('../../tasks/build.js')
+    const { demo } = await import('../../tasks/demo.js')
     const { out, epochs } = options as { out: string; epochs?: number }
     const log = (line: string) => {
       if (!global.quiet) io.stderr(`${line}\n`)

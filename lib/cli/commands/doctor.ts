@@ -1,5 +1,4 @@
 // `doctor`: what is installed and what to do about what is missing.
-import { doctor, formatDoctor } from '../../tasks/doctor.js'
 import type { CommandFile } from '../command.js'
 
 export const doctorCommand: CommandFile = {
@@ -8,6 +7,7 @@ export const doctorCommand: CommandFile = {
   examples: ['doctor', 'doctor --json'],
   declare: () => {},
   async run(io, global) {
+    const { doctor, formatDoctor } = await import('../../tasks/doctor.js')
     const report = await doctor()
     io.stdout(global.json ? `${JSON.stringify(report, null, 2)}\n` : `${formatDoctor(report)}\n`)
     return report.ready.train ? 0 : 4

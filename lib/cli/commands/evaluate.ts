@@ -2,8 +2,7 @@
 import { Option } from 'commander'
 import { loadConfig } from '../../config/load.js'
 import { UsageError } from '../../errors.js'
-import { ensureAddon } from '../../tasks/build.js'
-import { type EvaluateTaskOptions, evaluate } from '../../tasks/evaluate.js'
+import type { EvaluateTaskOptions } from '../../tasks/evaluate.js'
 import { type CommandFile, configSource, integerOption } from '../command.js'
 import { progressBar } from '../progress-bar.js'
 
@@ -38,6 +37,8 @@ export const evaluateCommand: CommandFile = {
       .option('--device <device>', 'cpu, cuda or cuda:n')
   },
   async run(io, global, options, [target]) {
+    const { ensureAddon } = await import('../../tasks/build.js')
+    const { evaluate } = await import('../../tasks/evaluate.js')
     const flags = options as EvaluateFlags
     const stored = /\.(onnx|json)$/.test(target!)
     if (!stored) await ensureAddon({ allowed: global.build, log: (line) => io.stderr(`${line}\n`) })

@@ -1,8 +1,6 @@
 // `export`: a checkpoint as an ONNX model.
 import { Option } from 'commander'
 import { chooseThreads, readMachine } from '../../machine.js'
-import { ensureAddon } from '../../tasks/build.js'
-import { exportOnnx } from '../../tasks/export.js'
 import type { CommandFile } from '../command.js'
 
 export const exportCommand: CommandFile = {
@@ -28,6 +26,8 @@ export const exportCommand: CommandFile = {
     const log = (line: string) => {
       if (!global.quiet) io.stderr(`${line}\n`)
     }
+    const { ensureAddon } = await import('../../tasks/build.js')
+    const { exportOnnx } = await import('../../tasks/export.js')
     await ensureAddon({ allowed: global.build, log })
     const { out, shape, graph, verify } = options as {
       out?: string

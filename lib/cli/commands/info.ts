@@ -1,5 +1,4 @@
 // `info`: what a file is.
-import { describeTarget } from '../../tasks/info.js'
 import type { CommandFile } from '../command.js'
 
 export const infoCommand: CommandFile = {
@@ -10,6 +9,7 @@ export const infoCommand: CommandFile = {
     command.argument('<target>', 'file, run folder or preset')
   },
   async run(io, global, _options, [target]) {
+    const { describeTarget } = await import('../../tasks/info.js')
     const info = await describeTarget(target!)
     if (global.json) io.stdout(`${JSON.stringify(info.record, null, 2)}\n`)
     else

@@ -1,7 +1,7 @@
 // `predict`: images through an exported model.
 import { Option } from 'commander'
 import { UsageError } from '../../errors.js'
-import { OUTPUTS, type Output, predict } from '../../tasks/predict.js'
+import { OUTPUTS, type Output } from '../../tasks/names.js'
 import { type CommandFile, integerOption, numberOption } from '../command.js'
 import { reportError } from '../report-error.js'
 
@@ -43,6 +43,7 @@ export const predictCommand: CommandFile = {
       .option('--allow-failures <n>', 'rejected images that are tolerated', integerOption, 0)
   },
   async run(io, global, options, [model, ...inputs]) {
+    const { predict } = await import('../../tasks/predict.js')
     const flags = options as unknown as PredictFlags
     const wanted = flags.output.split(',')
     const unknown = wanted.filter((name) => !OUTPUTS.includes(name as Output))

@@ -3,8 +3,6 @@ import { Option } from 'commander'
 import { loadConfig } from '../../config/load.js'
 import { presets } from '../../config/presets.js'
 import { UsageError } from '../../errors.js'
-import { ensureAddon } from '../../tasks/build.js'
-import { runConfig, SIGNAL_EXIT, train } from '../../tasks/train.js'
 import { type CommandFile, configSource, integerOption, numberOption } from '../command.js'
 
 interface TrainFlags {
@@ -38,6 +36,8 @@ export const trainCommand: CommandFile = {
       .option('--exist-ok', 'use the newest folder of that name again')
   },
   async run(io, global, options, [preset]) {
+    const { ensureAddon } = await import('../../tasks/build.js')
+    const { runConfig, SIGNAL_EXIT, train } = await import('../../tasks/train.js')
     const flags = options as TrainFlags
     if (flags.resume !== undefined && (preset !== undefined || flags.init !== undefined)) {
       throw new UsageError('ARGUMENT', 'expected --resume alone, got a preset or --init with it', {
