@@ -35,7 +35,7 @@ export function percentileWindow(pixels: Uint16Array, low = 0.01, high = 0.99): 
     let seen = 0
     for (let v = 1; v < 65536; v++) {
       seen += histogram[v]!
-      if (seen >= share * total) return v
+      if (seen >= Math.max(1, share * total)) return v
     }
     return 65535
   }

@@ -35,9 +35,10 @@ export interface PreparedImage {
 /** Throws DataError when the file cannot be decoded or is not of the recorded size. */
 export async function prepareImage({ record, root, folder, options }: PrepareJob): Promise<PreparedImage> {
   const path = join(root, record.path)
-  const warnings: PreparedImage['warnings'] = []
   const source = await hashFile(path)
-  const image = await readImage(path, { frame: record.frame })
+  // The adapter has vouched for what the file is.
+  const image = await readImage(path, { frame: record.frame, assumeMammogram: true, allowForProcessing: true })
+  const warnings: PreparedImage['warnings'] = [...image.warnings]
   if (image.width !== record.width || image.height !== record.height) {
     throw new DataError(
       'MANIFEST',
@@ -65,7 +66,10 @@ export async function prepareImage({ record, root, folder, options }: PrepareJob
   const sha256 = await writePixels(folder, file, pixels)
   const hashes = differenceHash(pixels, crop[2] - crop[0], crop[3] - crop[1])
   const tissue = encodeTissue(breast.mask)
-  return { entry: { file, crop, sha256, ...pixelSums(pixels), source, ...hashes, tissue }, warnings }
+  return {
+    entry: { file, crop, sha256, ...pixelSums(pixels), source, instance: image.instance, ...hashes, tissue },
+    warnings,
+  }
 }
 
 function cut(pixels: Uint16Array, width: number, [x1, y1, x2, y2]: Rect): Uint16Array {

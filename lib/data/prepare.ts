@@ -7,6 +7,7 @@ import { dirname, join, relative } from 'node:path'
 import { syncFolder, writeFileAtomic } from '../atomic-write.js'
 import { DataError, DeviceError, type MammoError } from '../errors.js'
 import { type CacheEntry, cacheBytes, hashFile, sha256, verifyEntry } from './cache.js'
+import { recordLine } from './manifest.js'
 import type { PixelOptions, PreparedImage } from './prepare-image.js'
 import { openPool } from './prepare-pool.js'
 import {
@@ -117,7 +118,10 @@ export async function prepareRecords(input: PrepareInput, options: PrepareOption
   const { out } = options
   const partial = `${out}.partial`
   const pixelOptions: PixelOptions = { crop: options.crop ?? true, maskBackground: options.maskBackground ?? false }
-  const records = [...input.records].sort((a, b) => (a.id < b.id ? -1 : 1))
+  // Canonical records: equal content has equal bytes, whatever the adapter's order of keys.
+  const records = input.records
+    .map((record) => JSON.parse(recordLine(record)) as ImageRecord)
+    .sort((a, b) => (a.id < b.id ? -1 : 1))
   const classes = options.classes ?? ['mass']
   await planDisk(records, pixelOptions, out, options.onPlan)
 

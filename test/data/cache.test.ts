@@ -18,6 +18,7 @@ async function makeCache(folder: string, id: string, width: number, height: numb
     S: '0',
     Q: '0',
     source: '',
+    instance: '',
     dhash: '',
     mirrored: '',
     tissue,
