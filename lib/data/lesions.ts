@@ -6,6 +6,9 @@ import type { BiRads, Box, Lesion, LesionSource, Pathology, Point, Problem } fro
 /** A clipped side under this many pixels is too little to learn from: the lesion becomes an ignore region. */
 export const MIN_CLIPPED_SIDE = 16
 
+/** Less than this beyond the border, in pixels, is the rounding of sums and shares. */
+const ROUNDING = 1e-6
+
 export interface LesionInput {
   id: string
   class: string
@@ -43,8 +46,8 @@ export function placeLesion(input: LesionInput, width: number, height: number, w
     return refuse('box/outside', `box of lesion ${input.id} lies wholly outside the image of ${width}x${height}`)
   }
   const beyond = Math.max(-x1, -y1, x2 - width, y2 - height)
-  const clipped = beyond > 0
-  const inside = clipped ? clip(box, width, height) : box
+  const clipped = beyond > ROUNDING
+  const inside = beyond > 0 ? clip(box, width, height) : box
   const small = clipped && Math.min(inside[2] - inside[0], inside[3] - inside[1]) < MIN_CLIPPED_SIDE
   const lesion: Lesion = {
     id: input.id,
