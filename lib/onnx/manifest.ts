@@ -3,7 +3,6 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { readFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
 import { z } from 'zod'
 import { DataError } from '../errors.js'
 
@@ -118,7 +117,7 @@ const modelSchema = z.object({
 
 const manifestSchema = modelSchema.extend({
   file: z.object({
-    path: z.string().describe('file name, in the folder of the manifest'),
+    path: z.string().describe('file name at export'),
     bytes: z.number().int().positive(),
     sha256,
     opset: z.number().int(),
@@ -164,21 +163,20 @@ export async function readManifest(model: string): Promise<ModelManifest> {
   return parsed.data
 }
 
-/** Refuses a model whose bytes are not those of the manifest, or that needs another opset. Returns the model's path. */
-export async function checkModelFile(model: string, manifest: ModelManifest, opset: number): Promise<string> {
-  const path = join(dirname(model), manifest.file.path)
+/** Refuses a model whose bytes are not those of the manifest, or that needs another opset. */
+export async function checkModelFile(model: string, manifest: ModelManifest, opset: number): Promise<void> {
   const fix = 'export the model again, or restore the pair of files'
   if (manifest.file.opset !== opset) {
-    throw new DataError('MODEL_MANIFEST', `expected opset ${opset}, got ${manifest.file.opset}`, { where: path, fix })
+    throw new DataError('MODEL_MANIFEST', `expected opset ${opset}, got ${manifest.file.opset}`, { where: model, fix })
   }
-  const actual = await hashFile(path)
-  if (actual !== manifest.file.sha256) {
-    throw new DataError('MODEL_MANIFEST', `expected a model with sha256 ${manifest.file.sha256}, got ${actual}`, {
-      where: path,
+  const { sha256 } = manifest.file
+  const actual = await hashFile(model)
+  if (actual !== sha256) {
+    throw new DataError('MODEL_MANIFEST', `expected a model with sha256 ${sha256}, got ${actual}`, {
+      where: model,
       fix,
     })
   }
-  return path
 }
 
 async function hashFile(path: string): Promise<string> {

@@ -1,5 +1,5 @@
 // The network as ONNX nodes: ResNet, feature pyramid, shared heads. Batch norm is folded into the convolution before it; group norm
-// becomes InstanceNormalization over groups, since the native operator needs a later opset. Names follow our parameter names.
+// is written out, since the native operator needs a later opset. Names follow our parameter names.
 // Architecture: He et al. 2016 (ResNet), Lin et al. 2017 (FPN, RetinaNet); switches in lib/binding/types.ts ModelConfig.
 import type { ModelConfig } from '../binding/types.js'
 import { ExportError } from '../errors.js'
@@ -27,7 +27,8 @@ export interface LevelOutput {
   size: [Dim, Dim]
 }
 
-interface Build {
+/** What every part of the network is built with. */
+export interface Build {
   graph: GraphBuilder
   model: ModelConfig
   parameters: Parameters
@@ -48,6 +49,9 @@ const STAGES: Record<string, { block: 'basic' | 'bottleneck'; depths: number[] }
 /** The heads' epsilon is PyTorch's default; `normEps` belongs to the backbone. */
 const HEAD_NORM_EPS = 1e-5
 const GROUPS = 32
+/** TensorProto.DataType numbers for Cast. */
+const FLOAT = 1
+const DOUBLE = 11
 
 export interface NetworkOptions {
   model: ModelConfig
@@ -176,25 +180,62 @@ function foldBatchNorm(build: Build, weight: Parameter, norm: string) {
   return { weight: { shape: weight.shape, data }, bias }
 }
 
-function groupNorm(build: Build, input: FeatureMap, norm: string, node: string, eps: number): FeatureMap {
+/**
+ * Group norm as y = x * scale + shift per image and channel. Sums run over rows in float32 and over rows of sums in float64: one
+ * float32 sum over the millions of cells of a full image, as in InstanceNormalization, is wrong in the fourth digit.
+ */
+export function groupNorm(build: Build, input: FeatureMap, norm: string, node: string, eps: number): FeatureMap {
   const { graph } = build
-  const groups = greatestCommonDivisor(GROUPS, input.channels)
-  const perChannel = [input.channels, 1, 1]
-  const shape = graph.op('Shape', `${node}.shape`, [input.value])
-  const grouped = graph.op('Reshape', `${node}.grouped`, [
-    input.value,
-    graph.int64(`norm.groups${groups}`, [0, groups, -1]),
+  const { channels } = input
+  const groups = greatestCommonDivisor(GROUPS, channels)
+  const perGroup = channels / groups
+  const name = (part: string) => `${node}.${part}`
+  const wide = (part: string, value: string) => graph.op('Cast', name(part), [value], { to: DOUBLE })
+  const double = (value: number) =>
+    graph.op('Cast', name(`double.${value}`), [graph.float(`norm.${value}`, [value], [])], { to: DOUBLE })
+  const perGroupSum = (part: string, rows: string) => {
+    const grouped = graph.op('Reshape', name(`${part}.grouped`), [
+      wide(`${part}.wide`, rows),
+      graph.int64(`norm.groups${groups}`, [0, groups, -1]),
+    ])
+    return graph.op('ReduceSum', name(part), [grouped, graph.int64('axis.2', [2])], { keepdims: 1 })
+  }
+  const sum = perGroupSum(
+    'sum',
+    graph.op('ReduceSum', name('rows'), [input.value, graph.int64('axis.3', [3])], { keepdims: 0 }),
+  )
+  const squares = perGroupSum(
+    'squares',
+    graph.op('ReduceSumSquare', name('rowSquares'), [input.value], { axes: [3], keepdims: 0 }),
+  )
+  const size = graph.op('Gather', name('size'), [
+    graph.op('Shape', name('shape'), [input.value]),
+    graph.int64('axes.hw', [2, 3]),
   ])
-  const ones = graph.float(`norm.ones${groups}`, new Array<number>(groups).fill(1), [groups])
-  const zeros = graph.float(`norm.zeros${groups}`, new Array<number>(groups).fill(0), [groups])
-  const normalised = graph.op('InstanceNormalization', `${node}.normalised`, [grouped, ones, zeros], {
-    epsilon: { float: eps },
-  })
-  const back = graph.op('Reshape', `${node}.ungrouped`, [normalised, shape])
-  const gamma = graph.float(`${norm}.weight`, parameter(build, `${norm}.weight`).data, perChannel)
-  const beta = graph.float(`${norm}.bias`, parameter(build, `${norm}.bias`).data, perChannel)
-  const value = graph.op('Add', node, [graph.op('Mul', `${node}.scaled`, [back, gamma]), beta])
-  graph.shape(value, [build.batch, input.channels, ...input.size])
+  const cells = graph.op('ReduceProd', name('cells'), [wide('size.wide', size)], { axes: [0], keepdims: 0 })
+  const count = graph.op('Mul', name('count'), [cells, double(perGroup)])
+  const mean = graph.op('Div', name('mean'), [sum, count])
+  const spread = graph.op('Sub', name('variance'), [
+    graph.op('Div', name('meanSquare'), [squares, count]),
+    graph.op('Mul', name('squareMean'), [mean, mean]),
+  ])
+  const safe = graph.op('Add', name('safe'), [graph.op('Max', name('positive'), [spread, double(0)]), double(eps)])
+  const inverse = graph.op('Reciprocal', name('inverse'), [graph.op('Sqrt', name('deviation'), [safe])])
+  // [N, groups, 1] with [groups, channels per group]
+  const affine = (kind: 'weight' | 'bias') => {
+    const { data } = parameter(build, `${norm}.${kind}`)
+    return wide(`${kind}.wide`, graph.float(`${norm}.${kind}`, data, [groups, perGroup]))
+  }
+  const scale = graph.op('Mul', name('scale'), [inverse, affine('weight')])
+  const shift = graph.op('Sub', name('shift'), [affine('bias'), graph.op('Mul', name('scaledMean'), [mean, scale])])
+  const column = (part: string, value: string) =>
+    graph.op('Reshape', name(`${part}.column`), [
+      graph.op('Cast', name(`${part}.float`), [value], { to: FLOAT }),
+      graph.int64(`norm.channels${channels}`, [0, channels, 1, 1]),
+    ])
+  const scaled = graph.op('Mul', name('scaled'), [input.value, column('scale', scale)])
+  const value = graph.op('Add', node, [scaled, column('shift', shift)])
+  graph.shape(value, [build.batch, channels, ...input.size])
   return { ...input, value }
 }
 

@@ -84,7 +84,7 @@ const DYNAMIC_WARMUP = 256
 /** Loads an exported model. Throws DataError MODEL_MANIFEST when model and manifest do not belong together. */
 export async function loadDetector(model: string, options: DetectorOptions = {}): Promise<Detector> {
   const manifest = await readManifest(model)
-  const path = await checkModelFile(model, manifest, OPSET)
+  await checkModelFile(model, manifest, OPSET)
   if (manifest.graph !== 'detect') {
     throw new UsageError('ARGUMENT', 'expected a model with the graph "detect", got "heads"', {
       where: model,
@@ -94,7 +94,7 @@ export async function loadDetector(model: string, options: DetectorOptions = {})
   const { workers, threadsPerWorker } = fitThreads(options.workers, options.threadsPerWorker)
   const isolation = options.isolation ?? 'thread'
   const setup: WorkerSetup = {
-    model: path,
+    model,
     manifest,
     threads: threadsPerWorker,
     spin: workers === 1,

@@ -1,4 +1,5 @@
 import t from 'tap'
+import { warpWindow } from '../../lib/geometry/warp.js'
 import { reduction, resampleInto, scaledSide } from '../../lib/predict/resample.js'
 
 /** Direct formula: block means, then bilinear at (i + 0.5) / scale - 0.5, zero beyond the crop. */
@@ -78,4 +79,19 @@ t.test('the block average starts beyond a reduction by 2', async (t) => {
     [0, 0, 1, 1, 2, 2, 3],
   )
   t.equal(reduction(0.1, false), 0)
+})
+
+t.test("the same grey levels as training's warp", async (t) => {
+  for (const scale of [0.2, 0.45, 0.8, 1, 1.5]) {
+    const reduce = reduction(scale, true)
+    const size: [number, number] = [scaledSide(height, scale), scaledSide(width, scale)]
+    const canvas: [number, number] = [size[0] + 3, size[1] + 4]
+    const affine: [number, number, number, number, number, number] = [1 / scale, 0, 0, 0, 1 / scale, 0]
+    const window = { pixels, height, width, affine, reduce, mean: 0, std: 1, intensity: [1, 0, 1] as const }
+    const expected = warpWindow(window, size, canvas)
+    const data = new Float32Array(canvas[0] * canvas[1])
+    resampleInto({ data, stride: canvas[1] }, { pixels, width, height }, [0, 0, width, height], scale, reduce)
+    const worst = data.reduce((m, v, i) => Math.max(m, Math.abs(v - expected[i]!)), 0)
+    t.ok(worst < 0.01, `scale ${scale}: within ${worst}`)
+  }
 })
