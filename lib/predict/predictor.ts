@@ -24,6 +24,8 @@ export interface DetectorOptions {
   queueBytes?: number
   /** Limit for one call, waiting included; none by default. */
   timeoutMs?: number
+  /** How long a worker may take to end, and a cancelled run in a process to go on before it is killed; 5000 by default. */
+  graceMs?: number
   /** Run once before ready: true for the model's own shape (256 x 256 multiples when dynamic), or the given sizes. */
   warmup?: boolean | [number, number][]
 }
@@ -74,7 +76,6 @@ interface Call {
   reject(error: MammoError): void
 }
 
-/** How long a worker may take to end by itself, and a cancelled run in a process to finish. */
 const GRACE_MS = 5000
 const LOSS_WINDOW_MS = 60_000
 const LOSS_LIMIT = 3
@@ -128,6 +129,9 @@ export function createDetector(
 ): Detector {
   const queueLimit = options.queueLimit ?? 16
   const queueBytes = options.queueBytes ?? DEFAULT_QUEUE_BYTES
+  const graceMs = options.graceMs ?? GRACE_MS
+  // Workers killed because their caller went away: replaced, but no sign of trouble.
+  const dismissed = new WeakSet<Lane>()
   const waiting: Call[] = []
   const idle = [...lanes]
   const all = new Set(lanes)
@@ -156,8 +160,8 @@ export function createDetector(
     if (at >= 0) idle.splice(at, 1)
     if (closing && waiting.length === 0) return
     const now = performance.now()
-    losses.push(now)
-    while (losses[0]! < now - LOSS_WINDOW_MS) losses.shift()
+    if (!dismissed.has(lane)) losses.push(now)
+    while (losses.length > 0 && losses[0]! < now - LOSS_WINDOW_MS) losses.shift()
     if (losses.length < LOSS_LIMIT) {
       open().then(adopt, fail)
       return
@@ -170,7 +174,7 @@ export function createDetector(
   }
   const adopt = (lane: Lane) => {
     if (closing && waiting.length === 0) {
-      void lane.stop(GRACE_MS)
+      void lane.stop(graceMs)
       return
     }
     all.add(lane)
@@ -202,16 +206,21 @@ export function createDetector(
   }
   for (const lane of lanes) watch(lane)
 
-  /** Takes a call out of the queue, or lets its running work go; a process that runs on too long is killed. */
-  const abandon = (call: Call, reason: MammoError) => {
+  /** Takes a call out of the queue, or lets its running work go; in a process it is killed after `killAfterMs`. */
+  const abandon = (call: Call, reason: MammoError, killAfterMs: number) => {
     const at = waiting.indexOf(call)
     if (at >= 0) waiting.splice(at, 1)
     settle(call, () => call.reject(reason))
     if (isIdle()) onIdle?.()
     const lane = assigned.get(call)
     if (!lane || (options.isolation ?? 'thread') === 'thread') return
-    const timer = setTimeout(() => assigned.get(call) === lane && lane.kill(), GRACE_MS)
-    timer.unref()
+    const kill = () => {
+      if (assigned.get(call) !== lane) return
+      if (reason.code === 'ERR_MAMMO_CANCELLED') dismissed.add(lane)
+      lane.kill()
+    }
+    if (killAfterMs === 0) kill()
+    else setTimeout(kill, killAfterMs).unref()
   }
 
   const predict = (source: Source, given: PredictOptions = {}): Promise<Prediction> => {
@@ -257,7 +266,7 @@ export function createDetector(
     }
     return new Promise<Prediction>((resolve, reject) => {
       let timer: NodeJS.Timeout | undefined
-      const onAbort = () => abandon(call, cancelled())
+      const onAbort = () => abandon(call, cancelled(), graceMs)
       const done = () => {
         clearTimeout(timer)
         signal?.removeEventListener('abort', onAbort)
@@ -281,7 +290,11 @@ export function createDetector(
       if (timeoutMs !== undefined) {
         timer = setTimeout(() => {
           const message = `expected a result within ${timeoutMs} ms, got none`
-          abandon(call, new DeviceError('TIMEOUT', message, { fix: 'raise timeoutMs, or use more workers or cores' }))
+          abandon(
+            call,
+            new DeviceError('TIMEOUT', message, { fix: 'raise timeoutMs, or use more workers or cores' }),
+            0,
+          )
         }, timeoutMs)
       }
       const after = waiting.findIndex((other) => other.priority < priority)
@@ -325,7 +338,7 @@ export function createDetector(
           onIdle = resolve
         })
       }
-      await Promise.all([...all].map((lane) => lane.stop(GRACE_MS)))
+      await Promise.all([...all].map((lane) => lane.stop(graceMs)))
       all.clear()
     })()
     return closing

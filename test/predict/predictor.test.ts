@@ -250,3 +250,36 @@ t.test('predictAll goes on after a bad image when asked to, otherwise ends with 
   )
   await detector.close()
 })
+
+t.test(
+  'in a process, a timeout kills at once and counts, a cancelled run is killed after the grace period and does not',
+  async (t) => {
+    const kills: number[] = []
+    const lanes = Array.from({ length: 8 }, (_, index) => {
+      const lane = fakeLane()
+      const kill = () => {
+        kills.push(index)
+        lane.lose()
+        return true
+      }
+      return { ...lane, kill }
+    })
+    let next = 1
+    const detector = fake([lanes[0]!], async () => lanes[next++]!, { isolation: 'process', graceMs: 5 })
+    for (let i = 0; i < 4; i++) {
+      const controller = new AbortController()
+      const call = detector.predict(small, { id: `cancelled ${i}`, signal: controller.signal })
+      controller.abort()
+      await t.rejects(call, { code: 'ERR_MAMMO_CANCELLED' })
+      t.equal(kills.length, i, 'not killed yet')
+      await delay(30)
+      t.equal(kills.length, i + 1)
+    }
+    for (let i = 0; i < 3; i++) {
+      await t.rejects(detector.predict(small, { id: `slow ${i}`, timeoutMs: 2 }), { code: 'ERR_MAMMO_TIMEOUT' })
+      await delay(5)
+    }
+    await t.rejects(detector.predict(small), { code: 'ERR_MAMMO_MODEL_NOT_READY' })
+    await detector.close()
+  },
+)
