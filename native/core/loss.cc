@@ -17,26 +17,34 @@ struct CellWindow {
   int64_t y0, x0, y1, x1;
 };
 
-// The cells that the box tower must compute so that all given positives are exact. Grown to
-// multiples of 8 to keep the number of different shapes, for each of which the convolution library
-// prepares itself, small.
+// Cells first..last along one side, with `radius` more on each, grown to one of few lengths (16,
+// 24, 32, 48, 64...): the convolution library prepares itself anew for every shape it meets.
+std::pair<int64_t, int64_t> grow(int64_t first, int64_t last, int radius, int64_t size) {
+  const int64_t needed = last - first + 1 + 2 * radius;
+  int64_t length = 16;
+  while (length < needed) length = length % 3 == 0 ? length / 3 * 4 : length / 2 * 3;
+  length = std::min(length, size);
+  const int64_t start = first - radius - (length - needed) / 2;
+  const int64_t begin = std::clamp<int64_t>(start, 0, size - length);
+  return {begin, begin + length};
+}
+
+// The cells that the box tower must compute so that all given positives are exact: beyond the
+// radius nothing reaches them, and at the map's own border the zero padding is the true one.
 CellWindow window_around(std::span<const Positive> positives, const AnchorLevel& level,
                          int per_cell, int radius) {
-  constexpr int64_t kStep = 8;
-  CellWindow w{level.rows, level.cols, 0, 0};
+  int64_t top = level.rows, left = level.cols, bottom = -1, right = -1;
   for (const Positive& p : positives) {
     const int64_t cell = p.anchor / per_cell;
     const int64_t y = cell / level.cols, x = cell % level.cols;
-    w.y0 = std::min(w.y0, y);
-    w.x0 = std::min(w.x0, x);
-    w.y1 = std::max(w.y1, y + 1);
-    w.x1 = std::max(w.x1, x + 1);
+    top = std::min(top, y);
+    left = std::min(left, x);
+    bottom = std::max(bottom, y);
+    right = std::max(right, x);
   }
-  const auto down = [&](int64_t v) { return std::max<int64_t>(0, v - radius) / kStep * kStep; };
-  const auto up = [&](int64_t v, int64_t size) {
-    return std::min(size, (v + radius + kStep - 1) / kStep * kStep);
-  };
-  return {down(w.y0), down(w.x0), up(w.y1, level.rows), up(w.x1, level.cols)};
+  const auto [y0, y1] = grow(top, bottom, radius, level.rows);
+  const auto [x0, x1] = grow(left, right, radius, level.cols);
+  return {y0, x0, y1, x1};
 }
 
 // Loss of the given positives, whose deltas stand at `rows` of the tower's output for `map`: [p]
