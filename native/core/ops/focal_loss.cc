@@ -12,6 +12,7 @@
 #include "core/ops/cpu/focal_loss.h"
 #ifdef MAMMO_WITH_CUDA
 #include <ATen/cuda/CUDAContext.h>
+#include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 
 #include "core/ops/cuda/focal_loss.h"
@@ -59,9 +60,11 @@ at::Tensor forward(const Arguments& a, at::Tensor gradient) {
   }
 #ifdef MAMMO_WITH_CUDA
   const c10::cuda::CUDAGuard guard(a.logits.device());
+  const cuda::FocalArguments arguments{images, anchors, classes, a.alpha, a.gamma};
   const auto options = a.logits.options();
   at::Tensor sums = at::empty({images}, options.dtype(at::kDouble));
-  at::Tensor partial = at::empty({images * cuda::focal_blocks(shape)}, options.dtype(at::kDouble));
+  at::Tensor partial =
+      at::empty({images * cuda::focal_blocks(arguments)}, options.dtype(at::kDouble));
   const at::Tensor offsets = a.box_offsets.to(options.device(), at::kLong, /*non_blocking=*/true);
   const cuda::FocalType type = [&] {
     switch (a.logits.scalar_type()) {
@@ -77,10 +80,11 @@ at::Tensor forward(const Arguments& a, at::Tensor gradient) {
         throw Error("ARGUMENT", "focal loss: expected logits of a float type");
     }
   }();
-  cuda::focal_loss(shape, type, a.logits.data_ptr(), a.match.data_ptr<int32_t>(),
+  cuda::focal_loss(arguments, type, a.logits.data_ptr(), a.match.data_ptr<int32_t>(),
                    a.labels.data_ptr<int32_t>(), offsets.data_ptr<int64_t>(),
                    gradient.defined() ? gradient.data_ptr() : nullptr, partial.data_ptr<double>(),
                    sums.data_ptr<double>(), at::cuda::getCurrentCUDAStream());
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
   return sums;
 #else
   throw Error("DEVICE", "focal loss: this build has no kernels for " + a.logits.device().str());

@@ -3,10 +3,14 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <string>
+
 #include "core/error.h"
 #include "core/ops/cpu/matcher.h"
 #ifdef MAMMO_WITH_CUDA
 #include <ATen/cuda/CUDAContext.h>
+#include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 
 #include "core/ops/cuda/matcher.h"
@@ -23,16 +27,41 @@ at::Tensor rows(const at::Tensor& t, const char* name) {
 }
 
 #ifdef MAMMO_WITH_CUDA
+cuda::Grid device_grid(const AnchorGrid& grid) {
+  if (grid.levels.size() > cuda::kMaxLevels) {
+    throw Error("ARGUMENT", "matcher: expected at most 8 levels");
+  }
+  cuda::Grid g{
+      static_cast<int32_t>(grid.levels.size()), grid.per_cell, grid.offset, grid.total, {}, {}};
+  for (size_t l = 0; l < grid.levels.size(); ++l) {
+    const AnchorLevel& level = grid.levels[l];
+    g.level[l] = {level.rows, level.cols, level.first, level.stride_y, level.stride_x};
+    for (int a = 0; a < grid.per_cell; ++a) {
+      std::copy_n(grid.base[l][a].data(), 4, g.base[l][a]);
+    }
+  }
+  return g;
+}
+
 at::Tensor match_cuda(const AnchorGrid& grid, const at::Tensor& boxes, const at::Tensor& ignore,
                       const std::array<int64_t, 2>& size, const MatcherConfig& config) {
+  if (config.atss_topk > cuda::kMaxTopk) {
+    throw Error("ARGUMENT", "matcher: expected atss topk of at most 64 on a CUDA device");
+  }
   const c10::cuda::CUDAGuard guard(boxes.device());
-  const auto bytes = boxes.options().dtype(at::kByte);
+  const cuda::Grid g = device_grid(grid);
+  const cuda::MatchRules rules{
+      config.kind == MatcherKind::kAtss, config.positive_iou,        config.negative_iou,
+      config.negative_inclusive,         config.low_quality,         config.low_quality_min_iou,
+      static_cast<int>(config.outside),  config.atss_topk,           config.atss_centre_in_box,
+      static_cast<float>(size[0]),       static_cast<float>(size[1])};
   at::Tensor match = at::empty({grid.total}, boxes.options().dtype(at::kInt));
-  const int64_t count = boxes.size(0);
-  at::Tensor work = at::empty({cuda::matcher_workspace(grid, count, config)}, bytes);
-  cuda::match_anchors(grid, boxes.data_ptr<float>(), count, ignore.data_ptr<float>(),
-                      ignore.size(0), size, config, work.data_ptr(), match.data_ptr<int32_t>(),
+  const auto bytes = static_cast<int64_t>(cuda::matcher_workspace(g, boxes.size(0), rules));
+  at::Tensor work = at::empty({bytes}, boxes.options().dtype(at::kByte));
+  cuda::match_anchors(g, boxes.data_ptr<float>(), boxes.size(0), ignore.data_ptr<float>(),
+                      ignore.size(0), rules, work.data_ptr(), match.data_ptr<int32_t>(),
                       at::cuda::getCurrentCUDAStream());
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
   return match;
 }
 #endif

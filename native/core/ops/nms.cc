@@ -3,12 +3,15 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <string>
+#include <vector>
 
 #include "core/error.h"
 #include "core/ops/cpu/nms.h"
 #ifdef MAMMO_WITH_CUDA
 #include <ATen/cuda/CUDAContext.h>
+#include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 
 #include "core/ops/cuda/nms.h"
@@ -26,11 +29,12 @@ at::Tensor suppress_cuda(const at::Tensor& boxes, const at::Tensor& scores,
   const at::Tensor sorted = boxes.index_select(0, order);
   const at::Tensor classes = labels.defined() ? labels.index_select(0, order) : labels;
   const auto options = boxes.options();
-  at::Tensor mask = at::empty({count, cuda::nms_words(count)}, options.dtype(at::kLong));
+  at::Tensor mask = at::empty({count + 1, cuda::nms_words(count)}, options.dtype(at::kLong));
   at::Tensor kept = at::empty({count}, options.dtype(at::kBool));
   cuda::nms(sorted.data_ptr<float>(), classes.defined() ? classes.data_ptr<int64_t>() : nullptr,
             count, threshold, reinterpret_cast<uint64_t*>(mask.data_ptr<int64_t>()),
             kept.data_ptr<bool>(), at::cuda::getCurrentCUDAStream());
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
   return order.masked_select(kept);
 }
 #endif

@@ -10,6 +10,7 @@
 #include "core/ops/cpu/warp.h"
 #ifdef MAMMO_WITH_CUDA
 #include <ATen/cuda/CUDAContext.h>
+#include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 
 #include "core/ops/cuda/warp.h"
@@ -74,10 +75,19 @@ at::Tensor warp_windows(const at::Tensor& pixels, const std::vector<Window>& win
       reduced =
           at::empty({(w.rows + block - 1) / block, (w.cols + block - 1) / block}, out.options());
     }
-    cuda::warp_window(data + w.offset, w, channels, canvas,
-                      reduced.defined() ? reduced.data_ptr<float>() : nullptr,
-                      out.data_ptr<float>() + i * channels * plane,
-                      at::cuda::getCurrentCUDAStream());
+    const auto [contrast, brightness, gamma, sigma] = w.intensity;
+    const auto& m = w.affine;
+    const cuda::WarpArguments arguments{
+        w.rows,    w.cols,       {m[0], m[1], m[2], m[3], m[4], m[5]},
+        w.reduce,  w.mean,       w.std,
+        contrast,  brightness,   gamma,
+        sigma,     w.noise_seed, w.size[0],
+        w.size[1], channels,     canvas[0],
+        canvas[1]};
+    cuda::warp_window(
+        data + w.offset, arguments, reduced.defined() ? reduced.data_ptr<float>() : nullptr,
+        out.data_ptr<float>() + i * channels * plane, at::cuda::getCurrentCUDAStream());
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
   }
   return out;
 #else
