@@ -9,8 +9,8 @@ import { tinyBatch, tinyConfig, tinyStep, tinyTargets } from '../tiny-detector.j
 const step = (session: Session, n = 2, side = 128) =>
   session.trainStep(tinyBatch(n, side), tinyTargets(n, side), tinyStep())
 
-/** A step that takes a second or so. */
-const longStep = (session: Session) => step(session, 4, 1024)
+/** A step long enough to end the program in its middle. */
+const longStep = (session: Session) => step(session, 2, 512)
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
 

@@ -11,6 +11,9 @@ const skip = addonExists() ? false : 'the addon is not built (npm run build)'
 /** Generous: a hang is what it finds, not slowness. */
 const HANG_MS = 120_000
 
+const options = { skip, timeout: HANG_MS + 10_000 }
+t.setTimeout(20 * HANG_MS)
+
 interface Ending {
   code: number | null
   signal: NodeJS.Signals | null
@@ -58,18 +61,18 @@ const expected: Record<string, string> = {
 }
 
 for (const [situation, stdout] of Object.entries(expected)) {
-  t.test(situation, { skip }, async (t) => {
+  t.test(situation, options, async (t) => {
     t.same(await start(situation), { ...clean, stdout })
   })
 }
 
-t.test('an error nobody catches ends the process with 1, after the step', { skip }, async (t) => {
+t.test('an error nobody catches ends the process with 1, after the step', options, async (t) => {
   const ending = await start('error nobody catches, during a step')
   t.match(ending, { code: 1, signal: null })
   t.match(ending.stderr, /Error: on purpose/)
 })
 
-t.test('sessions nobody disposes are collected', { skip }, async (t) => {
+t.test('sessions nobody disposes are collected', options, async (t) => {
   const ending = await start('sessions nobody disposes are collected', ['--expose-gc'])
   t.match(ending, clean)
   t.ok(
@@ -90,7 +93,7 @@ t.test(
   },
 )
 
-t.test("two threads at work in our own ops, one OpenMP runtime, LibTorch's", { skip }, async (t) => {
+t.test("two threads at work in our own ops, one OpenMP runtime, LibTorch's", options, async (t) => {
   const ending = await start('two threads')
   t.match(ending, clean)
   const { ticks, openmp } = JSON.parse(ending.stdout) as { ticks: number[]; openmp: string[] }
