@@ -1,0 +1,181 @@
+// Searches ratios and scales that fit the boxes of a data set: several independent runs of differential evolution on a condensed set of boxes, then a
+// polish of the best on all boxes. The result depends on the seed only, never on the number of threads. A better fit is no promise of a better
+// detector (the MSc project whose experiments this software repeats lost accuracy with optimised anchors): report both.
+import { cpus } from 'node:os'
+import { Worker } from 'node:worker_threads'
+import { UsageError } from '../errors.js'
+import { differentialEvolution, type Minimum, nelderMead, type Objective } from './differential-evolution.js'
+import { type AnchorObjective, bestIous, condense, type ObjectiveOptions, prepareObjective } from './objective.js'
+
+export interface SearchOptions extends ObjectiveOptions {
+  /** Number of ratios: odd, 1 and pairs v, 1/v; even, pairs only. */
+  ratios: number
+  scales: number
+  seed: number
+  /** Bounds of v and of the scales. */
+  ratioBounds?: readonly [number, number]
+  scaleBounds?: readonly [number, number]
+  /** Independent runs; more for certainty, the time grows with them. */
+  runs?: number
+  /** Threads; the result does not depend on it. */
+  threads?: number
+  onProgress?: (done: number, runs: number) => void
+}
+
+export interface AnchorFit {
+  ratios: number[]
+  scales: number[]
+  /** The objective, smaller is better. */
+  value: number
+  meanIou: number
+  /** Boxes whose best IoU is below 0.5. */
+  unmatched: number
+  evaluations: number
+  /** Processor time of the search. */
+  cpuSeconds: number
+}
+
+/** What one run needs; plain data, as it crosses to a thread. */
+export interface RunInput {
+  boxes: Float64Array
+  options: Omit<SearchOptions, 'onProgress' | 'threads'>
+  run: number
+}
+
+/** Boxes of the condensed set, at least. */
+const CELLS = 128
+
+/** Ratios, ascending, and scales of a point of the search. */
+export function decodePoint(x: readonly number[], ratios: number): { ratios: number[]; scales: number[] } {
+  const pairs = x.slice(0, ratios >> 1)
+  const all = [...(ratios % 2 === 1 ? [1] : []), ...pairs.flatMap((v) => [v, 1 / v])]
+  return { ratios: all.sort((a, b) => a - b), scales: x.slice(ratios >> 1).sort((a, b) => a - b) }
+}
+
+/** Reads a point without sorting or allocating: the search asks thousands of times. */
+function pointObjective(objective: AnchorObjective, options: Pick<SearchOptions, 'ratios' | 'scales'>): Objective {
+  const pairs = options.ratios >> 1
+  const ratios = new Array<number>(options.ratios).fill(1)
+  const scales = new Array<number>(options.scales).fill(1)
+  return (x, limit) => {
+    for (let p = 0; p < pairs; p++) {
+      ratios[2 * p] = x[p]!
+      ratios[2 * p + 1] = 1 / x[p]!
+    }
+    for (let s = 0; s < scales.length; s++) scales[s] = x[pairs + s]!
+    return objective(ratios, scales, limit)
+  }
+}
+
+function searchBounds(options: RunInput['options']): (readonly [number, number])[] {
+  return [
+    ...Array.from({ length: options.ratios >> 1 }, () => options.ratioBounds ?? ([1, 4] as const)),
+    ...Array.from({ length: options.scales }, () => options.scaleBounds ?? ([0.4, 2] as const)),
+  ]
+}
+
+/** One run of differential evolution; also what a thread executes. */
+export function searchRun({ boxes, options, run }: RunInput): Minimum {
+  const n = boxes.length / 4
+  const condensed = options.grid ? { boxes } : condense(boxes, Math.max(CELLS, n / 5))
+  const objective = prepareObjective(condensed.boxes, options, 'weights' in condensed ? condensed.weights : undefined)
+  return differentialEvolution(pointObjective(objective, options), searchBounds(options), {
+    seed: options.seed,
+    run,
+    populationPerVariable: 15,
+    mutation: 0.5,
+    recombination: 0.7,
+    tolerance: 0.01,
+    maxGenerations: 1000,
+  })
+}
+
+/**
+ * Searches anchors for the boxes (flat [n,4] xyxy, any unit that sizes share).
+ * @throws UsageError without boxes, for a box without area, or fewer than one ratio or scale.
+ */
+export async function optimizeAnchors(boxes: Float64Array, options: SearchOptions): Promise<AnchorFit> {
+  checkBoxes(boxes)
+  const { ratios, scales } = options
+  if (!(Number.isInteger(ratios) && Number.isInteger(scales) && ratios >= 1 && scales >= 1))
+    throw new UsageError(
+      'ARGUMENT',
+      `anchor search: expected at least one ratio and one scale, got ${ratios} and ${scales}`,
+    )
+  const started = process.cpuUsage()
+  const { onProgress, threads, ...plain } = options
+  const bounds = searchBounds(plain)
+  const runs = options.runs ?? (bounds.length <= 2 ? 2 : 4)
+  const inputs = Array.from({ length: runs }, (_, run): RunInput => ({ boxes, options: plain, run }))
+  const minima = await runAll(inputs, Math.min(threads ?? 1, runs, cpus().length), onProgress)
+  // Judged on all boxes; the first of equals.
+  const full = pointObjective(prepareObjective(boxes, plain), plain)
+  const values = minima.map(({ x }) => full(x, Number.POSITIVE_INFINITY))
+  const best = minima[values.indexOf(Math.min(...values))]!
+  const polished = nelderMead(full, bounds, best.x)
+  const found = decodePoint(polished.x, ratios)
+  const used = process.cpuUsage(started)
+  return {
+    ...found,
+    ...scoreAnchors(boxes, plain, found.ratios, found.scales),
+    evaluations: minima.reduce((sum, m) => sum + m.evaluations, 0) + runs + polished.evaluations,
+    cpuSeconds: (used.user + used.system) / 1e6,
+  }
+}
+
+/** The objective, mean IoU and unmatched boxes of given anchors. */
+export function scoreAnchors(
+  boxes: Float64Array,
+  options: ObjectiveOptions,
+  ratios: readonly number[],
+  scales: readonly number[],
+): Pick<AnchorFit, 'value' | 'meanIou' | 'unmatched'> {
+  const ious = bestIous(boxes, options, ratios, scales)
+  return {
+    value: prepareObjective(boxes, options)(ratios, scales),
+    meanIou: ious.reduce((sum, v) => sum + v, 0) / ious.length,
+    unmatched: ious.filter((v) => v < 0.5).length,
+  }
+}
+
+function checkBoxes(boxes: Float64Array): void {
+  if (boxes.length === 0 || boxes.length % 4 !== 0)
+    throw new UsageError('ARGUMENT', `anchor search: expected boxes as flat [n,4], n > 0, got ${boxes.length} numbers`)
+  for (let i = 0; i < boxes.length; i += 4)
+    if (!(boxes[i + 2]! > boxes[i]! && boxes[i + 3]! > boxes[i + 1]!))
+      throw new UsageError(
+        'ARGUMENT',
+        `anchor search: expected boxes with area, got box ${i / 4}: ${boxes.slice(i, i + 4).join(', ')}`,
+      )
+}
+
+async function runAll(
+  inputs: readonly RunInput[],
+  threads: number,
+  onProgress: SearchOptions['onProgress'],
+): Promise<Minimum[]> {
+  let done = 0
+  const finished = (minimum: Minimum) => {
+    onProgress?.(++done, inputs.length)
+    return minimum
+  }
+  if (threads <= 1) return inputs.map((input) => finished(searchRun(input)))
+  const results: Minimum[] = []
+  let next = 0
+  const lane = async () => {
+    while (next < inputs.length) {
+      const at = next++
+      results[at] = finished(await inThread(inputs[at]!))
+    }
+  }
+  await Promise.all(Array.from({ length: threads }, lane))
+  return results
+}
+
+function inThread(input: RunInput): Promise<Minimum> {
+  return new Promise((resolve, reject) => {
+    const worker = new Worker(new URL('./optimize-worker.js', import.meta.url), { workerData: input })
+    worker.once('message', resolve)
+    worker.once('error', reject)
+  })
+}
