@@ -2,12 +2,13 @@
 // are apart from the pixel work (`fillInput`). Same rules as data preparation and training; normalisation is in the graph.
 import { findBreast } from '../data/breast.js'
 import type { Rect } from '../data/types.js'
-import { DataError } from '../errors.js'
+import { DataError, UsageError } from '../errors.js'
 import type { ModelManifest } from '../onnx/manifest.js'
 import type { Tensor } from '../onnx/runtime.js'
+import { type CombineOptions, planViews, type View } from './combine.js'
 import { type GreyImage, reduction, resampleInto, scaledSide } from './resample.js'
 
-export interface InputOptions {
+export interface InputOptions extends CombineOptions {
   /** Breast crop: on, off, or as the manifest says. */
   crop?: boolean
   /** Share of the longer side added on every edge of the crop; the manifest's by default. */
@@ -24,6 +25,8 @@ export interface InputPlan {
   reduce: number
   /** Height and width of the scaled crop. */
   size: [number, number]
+  /** Parts that are predicted one by one; their canvas is the same. */
+  views: View[]
   /** Height and width of the network input. */
   canvas: [number, number]
   warnings: { code: string; message: string }[]
@@ -51,13 +54,24 @@ export function planInput(
   const height = crop[3] - crop[1]
   const scale = chooseScale(width, height, spacingMm, manifest, options, warnings)
   const size: [number, number] = [scaledSide(height, scale), scaledSide(width, scale)]
+  const views = planViews(size, options, input.padMultiple)
+  if (options.tile && views.length > 1 && input.normalise === 'image' && input.normalisedInGraph) {
+    throw new UsageError(
+      'ARGUMENT',
+      'expected a whole image, got tiles: this model normalises by the image inside the graph',
+      {
+        fix: 'predict without tiles, or export with export.normalise=false',
+      },
+    )
+  }
   return {
     crop,
     breastFound,
     scale,
+    views,
     reduce: reduction(scale, input.resize.antialias),
     size,
-    canvas: chooseCanvas(size, manifest),
+    canvas: chooseCanvas([views[0]!.height, views[0]!.width], manifest),
     warnings,
   }
 }
@@ -136,23 +150,50 @@ function chooseCanvas(size: [number, number], { input, shape }: ModelManifest): 
   return [shape[0], shape[1]]
 }
 
-/** Fills the tensors of the plan: padded with raw 0; normalised here only when the graph does not do it. */
-export function fillInput(image: GreyImage, plan: InputPlan, manifest: ModelManifest): Record<string, Tensor> {
+/**
+ * The network's inputs, one view after the other: padded with raw 0; normalised here only when the graph does not do it. The image
+ * is resampled once; a single plain view goes straight into its canvas.
+ */
+export function* fillInputs(
+  image: GreyImage,
+  plan: InputPlan,
+  manifest: ModelManifest,
+): Generator<{ view: View; feeds: Record<string, Tensor> }> {
   const { input } = manifest
+  const grey = (length: number) => (input.type === 'uint16' ? new Uint16Array(length) : new Float32Array(length))
   const [rows, columns] = plan.canvas
   const area = rows * columns
-  const grey = input.type === 'uint16' ? new Uint16Array(area) : new Float32Array(area)
-  resampleInto({ data: grey, stride: columns }, image, plan.crop, plan.scale, plan.reduce)
-  const imageSize: Tensor = { dims: [1, 2], data: BigInt64Array.from(plan.size, BigInt) }
-  if (input.normalisedInGraph) return { image: { dims: [1, 1, rows, columns], data: grey }, imageSize }
-  const [means, deviations] = input.normalise === 'dataset' ? [input.mean, input.std] : ownStatistics(grey)
-  const data = new Float32Array(input.channels * area)
-  for (let c = 0; c < input.channels; c++) {
-    const mean = Math.fround(means[c] ?? means[0]!)
-    const std = Math.fround(deviations[c] ?? deviations[0]!)
-    for (let i = 0; i < area; i++) data[c * area + i] = Math.fround(grey[i]! - mean) / std
+  const whole = plan.views.length === 1
+  const stride = whole ? columns : plan.size[1]
+  const scaled = grey(whole ? area : plan.size[0] * stride)
+  resampleInto({ data: scaled, stride }, image, plan.crop, plan.scale, plan.reduce)
+  const statistics = input.normalise === 'dataset' ? [input.mean, input.std] : ownStatistics(scaled)
+  for (const view of plan.views) {
+    let canvas = scaled
+    if (!whole) {
+      canvas = grey(area)
+      for (let y = 0; y < view.height; y++) {
+        const from = (view.y + y) * stride + view.x
+        const row = canvas.subarray(y * columns, y * columns + view.width)
+        row.set(scaled.subarray(from, from + view.width))
+        if (view.mirrored) row.reverse()
+      }
+    }
+    const imageSize: Tensor = { dims: [1, 2], data: BigInt64Array.of(BigInt(view.height), BigInt(view.width)) }
+    const pixels = input.normalisedInGraph ? canvas : normalise(canvas, input.channels, statistics)
+    const channels = input.normalisedInGraph ? 1 : input.channels
+    yield { view, feeds: { image: { dims: [1, channels, rows, columns], data: pixels }, imageSize } }
   }
-  return { image: { dims: [1, input.channels, rows, columns], data }, imageSize }
+}
+
+function normalise(grey: Uint16Array | Float32Array, channels: number, [means, deviations]: number[][]): Float32Array {
+  const data = new Float32Array(channels * grey.length)
+  for (let c = 0; c < channels; c++) {
+    const mean = Math.fround(means![c] ?? means![0]!)
+    const std = Math.fround(deviations![c] ?? deviations![0]!)
+    for (let i = 0; i < grey.length; i++) data[c * grey.length + i] = Math.fround(grey[i]! - mean) / std
+  }
+  return data
 }
 
 /** Mean and population standard deviation of the non-zero pixels; 0 and 1 for an empty image. */

@@ -25,7 +25,10 @@ export interface AppliedPipeline {
   /** Height and width of the network input, padding included. */
   canvas: [number, number]
   normalise: 'dataset' | 'image'
-  scope: 'whole image'
+  scope: 'whole image' | 'tiles'
+  /** Parts that were predicted: tiles, mirrored copies. */
+  views: number
+  merge: 'none' | 'nms' | 'fusion'
 }
 
 export interface Prediction {

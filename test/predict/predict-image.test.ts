@@ -89,3 +89,41 @@ t.test('a mammogram as DICOM, cropped, with millimetres', async (t) => {
     t.ok(Math.abs(boxMm![2] - box[2] * spacingMm![1]) < 1e-9)
   }
 })
+
+t.test('tiles and mirrored copies through the model', async (t) => {
+  const [session, manifest] = await load(t)
+  const source = { data: testImage(300, 280), height: 300, width: 280 }
+  const whole = await predictImage(session, manifest, { ...common, source })
+  const one = await predictImage(session, manifest, { ...common, source, tile: { size: 384, step: 128 } })
+  t.strictSame(one.detections, whole.detections, 'one tile around the image is the whole image')
+  const tiled = await predictImage(session, manifest, {
+    ...common,
+    source,
+    tile: { size: 256, step: 128 },
+    mirror: true,
+  })
+  t.match(tiled.pipeline, { scope: 'tiles', views: 8, merge: 'fusion', canvas: [256, 256] })
+  t.ok(tiled.detections.length > 0)
+  t.ok(tiled.detections.every(({ box }) => box[2] <= 280 && box[3] <= 300))
+  // A mirrored image predicts the mirrored boxes when both copies are seen.
+  const flipped = new Uint16Array(source.data.length)
+  for (let y = 0; y < 300; y++) for (let x = 0; x < 280; x++) flipped[y * 280 + x] = source.data[y * 280 + 279 - x]!
+  const job = { ...common, mirror: true, merge: 'nms' } as const
+  const a = await predictImage(session, manifest, { ...job, source })
+  const b = await predictImage(session, manifest, { ...job, source: { ...source, data: flipped } })
+  t.equal(a.detections.length, b.detections.length)
+  const worst = a.detections.reduce((m, { box, score }) => {
+    const best = Math.min(
+      ...b.detections.map((other) =>
+        Math.max(
+          Math.abs(280 - other.box[2] - box[0]),
+          Math.abs(other.box[1] - box[1]),
+          Math.abs(280 - other.box[0] - box[2]),
+          100 * Math.abs(other.score - score),
+        ),
+      ),
+    )
+    return Math.max(m, best)
+  }, 0)
+  t.ok(worst < 0.01, `mirrored detections within ${worst}`)
+})

@@ -1,7 +1,10 @@
 import t from 'tap'
 import type { ModelManifest } from '../../lib/onnx/manifest.js'
-import { fillInput, planInput } from '../../lib/predict/preprocess.js'
+import { fillInputs, type InputPlan, planInput } from '../../lib/predict/preprocess.js'
 import { tinyExport } from '../onnx/tiny-export.js'
+
+const fillInput = (source: typeof image, plan: InputPlan, model: ModelManifest) =>
+  [...fillInputs(source, plan, model)][0]!.feeds
 
 /** A bright disc on dark background, 400 x 300. */
 const [width, height] = [300, 400]
@@ -85,4 +88,24 @@ t.test('normalisation outside the graph, by constants and by image', async (t) =
   const mean = inside.reduce((a, b) => a + b, 0) / inside.length
   const std = Math.sqrt(inside.reduce((a, b) => a + b * b, 0) / inside.length)
   t.ok(Math.abs(mean) < 1e-3 && Math.abs(std - 1) < 1e-3, `mean ${mean}, deviation ${std}`)
+})
+
+t.test('tiles and mirrored copies are cut from the scaled image', async (t) => {
+  const plan = planInput(image, null, manifest(), { tile: { size: 256, step: 128 }, mirror: true })
+  t.strictSame(plan.canvas, [256, 256])
+  t.equal(plan.views.length, 2 * 3 * 2)
+  const views = [...fillInputs(image, plan, manifest())]
+  for (const { view, feeds } of views) {
+    const data = feeds['image']!.data as Uint16Array
+    const [x, y] = [view.width - 20, 30]
+    const at = data[y * 256 + (view.mirrored ? view.width - 1 - x : x)]
+    t.equal(at, pixels[(view.y + y) * 300 + view.x + x])
+    t.ok(
+      data.subarray(view.height * 256).every((v) => v === 0),
+      'padding below is 0',
+    )
+    t.strictSame(feeds['imageSize']!.data, BigInt64Array.of(BigInt(view.height), BigInt(view.width)))
+  }
+  const own = manifest({ normalise: 'image' })
+  t.throws(() => planInput(image, null, own, { tile: { size: 256, step: 128 } }), { code: 'ERR_MAMMO_ARGUMENT' })
 })

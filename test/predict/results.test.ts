@@ -12,6 +12,8 @@ const prediction: Prediction = {
     canvas: [128, 128],
     normalise: 'dataset',
     scope: 'whole image',
+    views: 1,
+    merge: 'none',
   },
   threshold: 0.05,
   detections: [
