@@ -5,7 +5,7 @@ import { appendFile, copyFile, link, mkdir, readdir, readFile, rename, rm, stat,
 import { availableParallelism } from 'node:os'
 import { dirname, join, relative } from 'node:path'
 import { syncFolder, writeFileAtomic } from '../atomic-write.js'
-import { DataError, DeviceError, type MammoError } from '../errors.js'
+import { DataError, DeviceError, type MammoError, UsageError } from '../errors.js'
 import { type CacheEntry, cacheBytes, hashFile, sha256, verifyEntry } from './cache.js'
 import { recordLine } from './manifest.js'
 import type { PixelOptions, PreparedImage } from './prepare-image.js'
@@ -128,6 +128,7 @@ export async function prepareRecords(input: PrepareInput, options: PrepareOption
   const previous = await readPrevious(out, pixelOptions, options.replace ?? false)
   const known = await readJournal(partial, pixelOptions)
   await mkdir(partial, { recursive: true })
+  const unlock = await lock(partial)
 
   const pool = openPool(options.workers ?? Math.min(4, availableParallelism()))
   const done = new Map<string, Done>()
@@ -158,10 +159,13 @@ export async function prepareRecords(input: PrepareInput, options: PrepareOption
   }
   try {
     await forEachBounded(records, pool.size, one)
+    if (skipped.length > 0 && options.skipBroken !== true) throw brokenImages(skipped)
+  } catch (error) {
+    await unlock()
+    throw error
   } finally {
     await pool.close()
   }
-  if (skipped.length > 0 && options.skipBroken !== true) throw brokenImages(skipped)
 
   const prepared: PreparedRecord[] = records
     .filter((record) => done.has(record.id))
@@ -199,6 +203,29 @@ export async function prepareRecords(input: PrepareInput, options: PrepareOption
     split,
     counts: split.folds.map((fold) => partCounts(fold, images)),
     statistics: finished.statistics,
+  }
+}
+
+/** Two processes must not fill one folder. The lock of a process that no longer lives does not count; `finish` drops it. */
+async function lock(partial: string): Promise<() => Promise<void>> {
+  const path = join(partial, 'lock')
+  const holder = Number(await readFile(path, 'utf8').catch(() => ''))
+  if (holder > 0 && holder !== process.pid && isAlive(holder)) {
+    throw new UsageError('BUSY', `expected to be alone with this folder, got process ${holder} that prepares it`, {
+      where: partial,
+      fix: 'wait for it, or choose another --out',
+    })
+  }
+  await writeFileAtomic(path, String(process.pid))
+  return () => rm(path, { force: true })
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
   }
 }
 
