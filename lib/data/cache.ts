@@ -20,8 +20,8 @@ export interface CacheEntry extends PixelSums {
   sha256: string
   /** SHA-256 of the source file, to notice changed sources. */
   source: string
-  /** Hash of the DICOM object's UID, or empty. */
-  instance: string
+  /** Hash of the DICOM object's UID; null of other files. */
+  instance: string | null
   /** Difference hashes of the crop and of its mirror image. */
   dhash: string
   mirrored: string

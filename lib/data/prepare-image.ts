@@ -67,7 +67,7 @@ export async function prepareImage({ record, root, folder, options }: PrepareJob
   const hashes = differenceHash(pixels, crop[2] - crop[0], crop[3] - crop[1])
   const tissue = encodeTissue(breast.mask)
   return {
-    entry: { file, crop, sha256, ...pixelSums(pixels), source, instance: image.instance, ...hashes, tissue },
+    entry: { file, crop, sha256, ...pixelSums(pixels), source, instance: image.instance || null, ...hashes, tissue },
     warnings,
   }
 }

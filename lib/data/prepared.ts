@@ -176,7 +176,7 @@ export function leakImagesOf(records: readonly (ImageRecord & { cache?: CacheEnt
   return records.map((record) => ({
     id: record.id,
     patient: record.patient,
-    instance: record.cache?.instance || null,
+    instance: record.cache?.instance ?? null,
     pixels: record.cache?.sha256 ?? null,
     dhash: record.cache?.dhash ?? null,
     mirrored: record.cache?.mirrored ?? null,

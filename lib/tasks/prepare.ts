@@ -23,7 +23,7 @@ export async function prepareDataset(
   options: PrepareDatasetOptions,
 ): Promise<PreparedSummary & { problems: Problem[] }> {
   const { adapter, reading, onProblem, ...rest } = options
-  const dataset = await readDataset(resolve(root), adapter, reading)
+  const dataset = await readDataset(resolve(root), { ...reading, ...(adapter === undefined ? {} : { adapter }) })
   for (const problem of dataset.problems) onProblem?.(problem)
   throwErrors(dataset.problems, root)
   const summary = await prepareRecords(

@@ -18,7 +18,7 @@ async function makeCache(folder: string, id: string, width: number, height: numb
     S: '0',
     Q: '0',
     source: '',
-    instance: '',
+    instance: null,
     dhash: '',
     mirrored: '',
     tissue,

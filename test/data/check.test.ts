@@ -10,7 +10,7 @@ function cached(item: CheckedRecord, sha256: string, runs: number[]): CheckedRec
     crop: [0, 0, 96, 128] as [number, number, number, number],
     sha256,
     source: '',
-    instance: '',
+    instance: null,
   }
   return { ...item, cache: { ...cache, n: '1', S: '1', Q: '1', dhash: '', mirrored: '', tissue } }
 }
