@@ -44,12 +44,20 @@ export interface WeightedBoxes {
 /** (ratios, scales, limit) -> value; it may stop and return Infinity once the value is sure to exceed `limit`. */
 export type AnchorObjective = (ratios: readonly number[], scales: readonly number[], limit?: number) => number
 
-/** Prepares the objective for boxes that count once each, or `weights` times. */
-export function prepareObjective(boxes: FlatBoxes, options: ObjectiveOptions, weights?: Float64Array): AnchorObjective {
+/** Prepares the exact objective. */
+export function prepareObjective(boxes: FlatBoxes, options: ObjectiveOptions): AnchorObjective {
+  const cost = costOf(options)
+  return options.grid || options.objective === 'recall'
+    ? gridObjective(boxes, options, cost)
+    : centredObjective(boxes, options, cost, undefined, false)
+}
+
+/** The objective of a condensed set, for searching: close, not exact. */
+export function prepareSearch({ boxes, weights }: WeightedBoxes, options: ObjectiveOptions): AnchorObjective {
   const cost = costOf(options)
   return options.grid || options.objective === 'recall'
     ? gridObjective(boxes, options, cost, weights)
-    : centredObjective(boxes, options, cost, weights)
+    : centredObjective(boxes, options, cost, weights, true)
 }
 
 function costOf(options: ObjectiveOptions): (iou: number) => number {
@@ -69,13 +77,15 @@ function costOf(options: ObjectiveOptions): (iou: number) => number {
 /**
  * Boxes centred on the anchors. At one ratio the IoU rises with the anchor's side up to equal area and falls behind it; at one side it rises with the
  * ratio up to the box's own and falls behind it. So of all anchors four need a look: the next smaller and larger side at the next smaller and
- * larger ratio. (Inclusive pixels move the peaks by less than a pixel, which matters only between anchors that close.)
+ * larger ratio. Inclusive pixels move the peaks by less than a pixel: `near` leaves that out (right to about 1e-6, for searching), otherwise
+ * two sides each way and every ratio are looked at.
  */
 function centredObjective(
   boxes: FlatBoxes,
   options: ObjectiveOptions,
   cost: (iou: number) => number,
-  weights?: Float64Array,
+  weights: Float64Array | undefined,
+  near: boolean,
 ): AnchorObjective {
   const n = boxes.length / 4
   const extra = options.inclusive ? 1 : 0
@@ -116,23 +126,24 @@ function centredObjective(
         anchorHeight[s * R + r] = sides[s]! * root + extra
       }
     }
-    const stepSide = sides.length > 1 ? R : 0
-    const stepRatio = R > 1 ? 1 : 0
+    const last = sides.length - 1
     const bound = limit * total
     let sum = 0
     let smaller = 0
     for (let i = 0; i < n; i++) {
       while (smaller < sides.length - 2 && sides[smaller + 1]! <= peak[i]!) smaller++
       let flatter = 0
-      while (flatter < R - 2 && sorted[flatter + 1]! <= shape[i]!) flatter++
+      if (near) while (flatter < R - 2 && sorted[flatter + 1]! <= shape[i]!) flatter++
+      const steeper = near ? Math.min(R - 1, flatter + 1) : R - 1
+      const from = near ? smaller : Math.max(0, smaller - 1)
+      const to = Math.min(last, near ? smaller + 1 : smaller + 2)
       const bw = width[i]!
       const bh = height[i]!
       const area = bw * bh
       // q = intersection / (area + area'); IoU = q / (1 - q) grows with q.
       let q = 0
-      for (let side = 0; side < 2; side++)
-        for (let ratio = 0; ratio < 2; ratio++) {
-          const a = smaller * R + side * stepSide + flatter + ratio * stepRatio
+      for (let side = from; side <= to; side++)
+        for (let a = side * R + flatter; a <= side * R + steeper; a++) {
           const aw = anchorWidth[a]!
           const ah = anchorHeight[a]!
           const candidate = (Math.min(bw, aw) * Math.min(bh, ah)) / (area + aw * ah)

@@ -5,7 +5,14 @@ import { cpus } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { UsageError } from '../errors.js'
 import { differentialEvolution, type Minimum, nelderMead, type Objective } from './differential-evolution.js'
-import { type AnchorObjective, bestIous, condense, type ObjectiveOptions, prepareObjective } from './objective.js'
+import {
+  type AnchorObjective,
+  bestIous,
+  condense,
+  type ObjectiveOptions,
+  prepareObjective,
+  prepareSearch,
+} from './objective.js'
 
 export interface SearchOptions extends ObjectiveOptions {
   /** Number of ratios: odd, 1 and pairs v, 1/v; even, pairs only. */
@@ -77,8 +84,10 @@ function searchBounds(options: RunInput['options']): (readonly [number, number])
 /** One run of differential evolution; also what a thread executes. */
 export function searchRun({ boxes, options, run }: RunInput): Minimum {
   const n = boxes.length / 4
-  const condensed = options.grid ? { boxes } : condense(boxes, Math.max(CELLS, n / 5))
-  const objective = prepareObjective(condensed.boxes, options, 'weights' in condensed ? condensed.weights : undefined)
+  // Places on the grid cannot be condensed.
+  const objective = options.grid
+    ? prepareObjective(boxes, options)
+    : prepareSearch(condense(boxes, Math.max(CELLS, n / 5)), options)
   return differentialEvolution(pointObjective(objective, options), searchBounds(options), {
     seed: options.seed,
     run,
