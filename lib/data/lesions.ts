@@ -48,7 +48,11 @@ export function placeLesion(input: LesionInput, width: number, height: number, w
   const beyond = Math.max(-x1, -y1, x2 - width, y2 - height)
   const clipped = beyond > ROUNDING
   const inside = beyond > 0 ? clip(box, width, height) : box
-  const small = clipped && Math.min(inside[2] - inside[0], inside[3] - inside[1]) < MIN_CLIPPED_SIDE
+  const [left, top, right, bottom] = inside
+  const cutAcross = x1 < left || x2 > right
+  const cutAlong = y1 < top || y2 > bottom
+  const small =
+    clipped && ((cutAcross && right - left < MIN_CLIPPED_SIDE) || (cutAlong && bottom - top < MIN_CLIPPED_SIDE))
   const lesion: Lesion = {
     id: input.id,
     class: input.class,

@@ -139,11 +139,11 @@ async function runJob(job: CodecJob, where: string): Promise<Uint8Array> {
   current.ref()
   // A copy, because the stream is a view of the file and travels with its memory.
   const stream = new Uint8Array(job.stream)
-  const reply = await new Promise<CodecReply | 'timeout'>((resolve) => {
+  const reply = await new Promise<CodecReply | 'timeout' | 'lost'>((resolve) => {
     const limit = 20_000 + (2_000 * job.width * job.height) / 1e6
     const timer = setTimeout(() => finish('timeout'), limit)
-    const lost = () => finish({ failed: true })
-    const finish = (value: CodecReply | 'timeout') => {
+    const lost = () => finish('lost')
+    const finish = (value: CodecReply | 'timeout' | 'lost') => {
       clearTimeout(timer)
       current.off('message', finish).off('error', lost).off('exit', lost)
       resolve(value)
@@ -151,12 +151,13 @@ async function runJob(job: CodecJob, where: string): Promise<Uint8Array> {
     current.on('message', finish).on('error', lost).on('exit', lost)
     current.postMessage({ ...job, stream }, [stream.buffer])
   })
-  if (reply !== 'timeout' && 'cells' in reply) {
+  if (typeof reply === 'object') {
     current.unref()
-    return reply.cells
+    if ('cells' in reply) return reply.cells
+  } else {
+    worker = undefined
+    await current.terminate()
   }
-  worker = undefined
-  await current.terminate()
   const what = reply === 'timeout' ? 'the end of decoding within its time limit' : 'a stream that can be decoded'
   throw new DataError('PIXEL_DATA', `expected ${what}`, broken(where))
 }

@@ -252,7 +252,7 @@ async function findMask(
     })
     if (image === undefined || !hasTwoValues(image.pixels)) continue
     const [rx, ry] = [image.width / width, image.height / height]
-    if (Math.abs(rx - ry) <= 0.02 * Math.max(rx, ry) && rx > 0.5 && rx < 2) masks.push({ ...image, path })
+    if (Math.abs(rx - ry) <= 0.02 * Math.max(rx, ry) && rx >= 0.5 && rx <= 2) masks.push({ ...image, path })
     else odd.push(path)
   }
   const [mask] = masks

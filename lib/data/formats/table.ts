@@ -78,7 +78,8 @@ export async function readText(path: string): Promise<string> {
 function parseRows(text: string, path: string, delimiter: string): TableRow[] {
   let end = 0
   try {
-    const found = parse(text, {
+    // Line ends are made alike, because the parser counts CRLF inside quotes as two lines.
+    const found = parse(text.replace(/\r\n?/g, '\n'), {
       bom: true,
       delimiter,
       info: true,
