@@ -45,11 +45,34 @@ export interface PreparedSet {
   split: Split
 }
 
+/** A prepared folder without its split: what `data split` starts from. */
+export type PreparedRecords = Omit<PreparedSet, 'split'>
+
+export interface OpenOptions {
+  /** `full` reads and hashes every pixel; `quick`, the default, looks at sizes. */
+  verify?: 'quick' | 'full'
+}
+
 /**
  * Opens a prepared folder. Always checked: schema, that manifest and split are those of prepared.json, size of every pixel
  * file; with `verify: 'full'` every pixel too. Throws ERR_MAMMO_MANIFEST with rule cache/stale or cache/damaged.
  */
-export async function openPrepared(folder: string, options: { verify?: 'quick' | 'full' } = {}): Promise<PreparedSet> {
+export async function openPrepared(folder: string, options: OpenOptions = {}): Promise<PreparedSet> {
+  const opened = await openRecords(folder, options)
+  const splitPath = join(folder, 'split.json')
+  const splitText = await readFile(splitPath, 'utf8').catch(() => '')
+  if (sha256(splitText) !== opened.header.splitHash) {
+    throw new DataError('MANIFEST', 'expected the split that the statistics of prepared.json belong to, got another', {
+      where: splitPath,
+      fix: 'run `mammo-retinanet data split` on this folder',
+      details: { rule: 'cache/stale' },
+    })
+  }
+  return { ...opened, split: JSON.parse(splitText) as Split }
+}
+
+/** Like openPrepared, but whatever the split is. */
+export async function openRecords(folder: string, options: OpenOptions = {}): Promise<PreparedRecords> {
   const headerPath = join(folder, 'prepared.json')
   const text = await readFile(headerPath, 'utf8').catch(() => undefined)
   if (text === undefined) {
@@ -61,22 +84,13 @@ export async function openPrepared(folder: string, options: { verify?: 'quick' |
   }
   const header = parseHeader(text, headerPath)
   const manifestPath = join(folder, 'manifest.jsonl')
-  const splitPath = join(folder, 'split.json')
   const manifest = await readFile(manifestPath, 'utf8').catch(() => '')
   const records = parsePrepared(manifest, manifestPath)
   if (records.length !== header.images || cacheHash(records) !== header.cacheHash) {
     throw damaged(`expected the ${header.images} records that prepared.json was written with, got others`, manifestPath)
   }
-  const splitText = await readFile(splitPath, 'utf8').catch(() => '')
-  if (sha256(splitText) !== header.splitHash) {
-    throw new DataError('MANIFEST', 'expected the split that the statistics of prepared.json belong to, got another', {
-      where: splitPath,
-      fix: 'run `mammo-retinanet data split` on this folder',
-      details: { rule: 'cache/stale' },
-    })
-  }
   for (const record of records) await verifyEntry(folder, record.id, record.cache, options.verify === 'full')
-  return { folder, header, records, split: JSON.parse(splitText) as Split }
+  return { folder, header, records }
 }
 
 function parseHeader(text: string, path: string): PreparedHeader {

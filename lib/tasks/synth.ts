@@ -1,0 +1,2 @@
+// `data synth`: synthetic mammograms in the layout of INbreast.
+export { type SynthOptions, type SynthSummary, synthesize } from '../data/synth.js'
