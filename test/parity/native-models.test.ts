@@ -142,6 +142,13 @@ const loss: DetectorConfig['loss'] = {
   emaStart: 100,
 }
 
+/**
+ * From its third step Adam has no float32 answer to the last digits: its first steps move each weight by the learning rate whatever the
+ * size of the gradient, so rounding decides the direction where gradients are tiny. Measured on r18_v1: weights of one layer changed by
+ * 1e-7 of themselves move the loss before the third step between 0.542686 and 0.542771 (1.6e-4); the reference says 0.542755.
+ */
+const ADAM_AMPLIFICATION = 3e-4
+
 type Weights = ReadonlyMap<string, { shape: number[]; data: Float32Array }>
 
 async function open(
@@ -389,7 +396,8 @@ for (const name of reason ? [] : torchvisionNames) {
         const { classification, box, gradNorm } = await session.trainStep(batch, targets, options)
         const label = `${rule.kind} step ${n}`
         const [expected, single] = [steps[n - 1]!, steps_f32[n - 1]!]
-        const slack = (a: number, b: number) => 1e-5 + (10 * Math.abs(a - b)) / Math.abs(a)
+        const amplified = rule.kind !== 'sgd' && n > 2 ? ADAM_AMPLIFICATION : 0
+        const slack = (a: number, b: number) => 1e-5 + amplified + (10 * Math.abs(a - b)) / Math.abs(a)
         const before = expected.losses_before
         near(
           t,
@@ -421,7 +429,7 @@ for (const name of reason ? [] : torchvisionNames) {
           near(t, `${label}: norm of ${stored.name}`, l2(data), stored.norm, 1e-5)
           // The change is read from float32 parameters: half a unit in the last place of each is lost.
           const rounding = (l2(start) * 6e-8) / stored.change
-          const allowed = 10 * stored.relative_f32_difference_of_change + 1e-4 + 2 * rounding
+          const allowed = 10 * stored.relative_f32_difference_of_change + 1e-4 + 10 * amplified + 2 * rounding
           near(t, `${label}: change of ${stored.name}`, l2(data.map((v, i) => v - start[i]!)), stored.change, allowed)
         }
       }
