@@ -110,7 +110,7 @@ async function oneImage(
     flags: ['synthetic'],
     source: { adapter: 'coco', adapterVersion: 1, annotationFile: null, transferSyntax: 'none', fileSize: 0 },
     cache: {
-      ...{ file, crop: [0, 0, width, height], sha256, source: sha256, ...pixelSums(pixels) },
+      ...{ file, crop: [0, 0, width, height], sha256, source: sha256, instance: id, ...pixelSums(pixels) },
       ...differenceHash(pixels, width, height),
       tissue: { cell, rows, columns, runs: [0, rows * columns] },
     },

@@ -1,0 +1,66 @@
+// A trained run scored in the three ways that exist: by the engine, from its stored detections, and as an exported model.
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { addonExists } from '../../lib/binding/load.js'
+import { evaluate } from '../../lib/tasks/evaluate.js'
+import { exportOnnx } from '../../lib/tasks/export.js'
+import { train } from '../../lib/tasks/train.js'
+import type { RunEvent } from '../../lib/train/events.js'
+import { parseResults } from '../../lib/train/results.js'
+import { preparedFixture } from '../train/prepared-fixture.js'
+import { tinyRun } from './training.js'
+
+if (!addonExists()) t.plan(0, 'the addon is not built')
+else {
+  const home = t.testdir()
+  const data = await preparedFixture(join(home, 'prepared'), { train: 6, val: 4 })
+  const config = tinyRun(data, join(home, 'runs'))
+  config.train.phases = null
+  config.train.epochs = 2
+  config.train.strategy = 'full'
+  config.train.schedule.warmupSteps = 0
+  const run = train(config)
+  const events: RunEvent[] = []
+  for await (const event of run.events()) events.push(event)
+  const { directory, final, best } = await run.done
+
+  t.test('events of the API: from start to end, in order', async (t) => {
+    const kinds = events.map((e) => e.type)
+    t.equal(kinds[0], 'start')
+    t.equal(kinds.at(-1), 'end')
+    t.equal(kinds.filter((k) => k === 'evaluation').length, 2)
+    t.ok(best)
+  })
+
+  t.test('the stored detections give the numbers of their epoch again', async (t) => {
+    const stored = await evaluate(join(directory, 'eval', 'predictions.coco.json'), { config, bootstrap: 0 })
+    const rows = parseResults(readFileSync(join(directory, 'results.csv'), 'utf8'))
+    const row = rows.find((r) => r['epoch'] === best!.epoch)!
+    t.equal(Number(stored.metrics.ap50!.toPrecision(6)), row['val/AP50'])
+    t.equal(Number(stored.metrics.ap!.toPrecision(6)), row['val/AP'])
+  })
+
+  t.test('the run, scored again, gives the numbers of its best epoch, and others for another part', async (t) => {
+    const again = await evaluate(directory, { bootstrap: 0, threads: 1 })
+    t.equal(again.kind, 'checkpoint')
+    t.equal(again.metrics.ap50, best!.value)
+    t.ok(final)
+    t.ok(Object.keys(again.seconds).includes('forward'))
+    for (const file of ['metrics.json', 'froc.csv', 'perImage.csv', 'predictions.coco.json']) {
+      t.ok(existsSync(join(directory, 'eval', file)), file)
+    }
+    const other = await evaluate(directory, { split: 'test', bootstrap: 0, threads: 1 })
+    t.equal(other.directory, join(directory, 'eval', 'test'))
+  })
+
+  t.test('the exported model finds the same', async (t) => {
+    const model = join(home, 'model.onnx')
+    await exportOnnx(directory, { out: model, threads: 1 })
+    const onnx = await evaluate(model, { config, bootstrap: 0, threads: 1 })
+    const native = await evaluate(directory, { bootstrap: 0, threads: 1, out: join(home, 'native') })
+    t.ok(Math.abs(onnx.metrics.ap50! - native.metrics.ap50!) < 1e-6)
+    t.ok(Math.abs(onnx.metrics.ap! - native.metrics.ap!) < 1e-6)
+    t.equal(onnx.details.counts.detections, native.details.counts.detections)
+  })
+}
