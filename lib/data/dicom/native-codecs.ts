@@ -18,11 +18,17 @@ const KEEP_PIXELS = 4_000_000
 
 const { Context, NativeCodecs, log } = dcmjsCodecs
 
+/** What the JPEG decoder says of a stream that it fills up or guesses; only its messages show it. Stray bytes do no harm. */
+const DAMAGE = /corrupt|premature|inconsistent/i
+const HARMLESS = /extraneous bytes/i
+
+let damage: string | undefined
+
 /** Little-endian cells of 1 byte (precision to 8) or 2. Throws an untyped error when the decoder fails. */
 export async function runCodec(job: CodecJob): Promise<Uint8Array> {
   const { codec, stream, width, height, precision, signed } = job
-  log.setLevel('silent', false)
-  if (!NativeCodecs.isInitialized()) await NativeCodecs.initializeAsync()
+  if (!NativeCodecs.isInitialized()) await start()
+  damage = undefined
   const bitsAllocated = precision <= 8 ? 8 : 16
   const context = new Context({
     width,
@@ -37,6 +43,7 @@ export async function runCodec(job: CodecJob): Promise<Uint8Array> {
   })
   try {
     const decoded = decoders[codec](context)
+    if (damage !== undefined) throw new Error(damage)
     const cells = decoded.getDecodedBuffer()
     const expected = (width * height * bitsAllocated) / 8
     if (decoded.getBitsAllocated() !== bitsAllocated || cells?.length !== expected) {
@@ -49,6 +56,18 @@ export async function runCodec(job: CodecJob): Promise<Uint8Array> {
     NativeCodecs.release()
     throw error
   }
+}
+
+/** Messages are listened to, never printed: they would reach the user's output. */
+async function start(): Promise<void> {
+  log.methodFactory =
+    () =>
+    (...words: unknown[]) => {
+      const text = words.join(' ')
+      if (DAMAGE.test(text) && !HARMLESS.test(text)) damage ??= text
+    }
+  log.setLevel('info', false)
+  await NativeCodecs.initializeAsync({ logCodecsInfo: true })
 }
 
 type Decoder = (context: InstanceType<typeof Context>) => InstanceType<typeof Context>

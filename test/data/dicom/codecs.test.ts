@@ -59,6 +59,13 @@ t.test('every lossless syntax returns the values; cut streams are refused', asyn
   }
 })
 
+t.test('a JPEG stream that is cut and closed again is refused', async (t) => {
+  const stream = await streams[0]![2]()
+  const closed = Buffer.concat([stream.subarray(0, (stream.length * 3) >> 2), Buffer.from([0xff, 0xd9])])
+  const syntax = transferSyntaxOf('1.2.840.10008.1.2.4.57', 'x')
+  await t.rejects(decodeFrame(closed, syntax, shape, 'x'), { code: 'ERR_MAMMO_PIXEL_DATA' })
+})
+
 t.test('the stream must be of the syntax', async (t) => {
   const stream = await streams[0]![2]()
   await t.rejects(decodeFrame(stream, transferSyntaxOf('1.2.840.10008.1.2.4.50', 'x'), shape, 'x'), {
