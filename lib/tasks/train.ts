@@ -6,6 +6,7 @@ import { basename, join, resolve } from 'node:path'
 import { stringify } from 'yaml'
 import { writeFileAtomic } from '../atomic-write.js'
 import { native, openSession, type Session } from '../binding/session.js'
+import type { BuildInfo } from '../binding/types.js'
 import { sessionConfig } from '../config/detector.js'
 import { loadConfig } from '../config/load.js'
 import { type Phase, phasesOf } from '../config/phases.js'
@@ -164,7 +165,13 @@ async function execute(
       record = resumed ? await readRunRecord(folder) : newRecord(folder, config, options, dataset, identity)
       record = {
         ...record,
-        ...{ status: 'running', endedAt: null, addon: engine.buildInfo(), host: hostRecord(), tool: toolRecord() },
+        ...{
+          status: 'running',
+          endedAt: null,
+          addon: addonRecord(engine.buildInfo()),
+          host: hostRecord(),
+          tool: toolRecord(),
+        },
         env: recordedEnv(process.env),
         devices: [
           { name: config.run.device, capability: machine.capability, threads: machine.threads, bf16: machine.bf16 },
@@ -192,7 +199,9 @@ async function execute(
         configHash: configHash(config),
       })
 
-      const validation = openValidator(session, dataset, config, phases)
+      const validation = openValidator(session, dataset, config, phases, (done, total) =>
+        display.note(`evaluating ${done}/${total}`),
+      )
       if (validation.empty) log.say('warning: the split has no validation images; no best checkpoint is chosen')
       const memory = async () => {
         const { deviceBytes, residentBytes } = await engine.memory()
@@ -373,7 +382,8 @@ function newRecord(
     parents: options.init === undefined ? [] : [options.init],
     ...{ tool: null, addon: null, host: null, devices: [], env: {} },
     seeds: { run: seed },
-    numerics: { deterministic, tf32: false, precision },
+    // LibTorch's own default on CUDA is not asked for here.
+    numerics: { deterministic, tf32: config.run.device === 'cpu' ? false : null, precision },
     dataset: {
       ...identity,
       labelRules: dataset.set.header.labelRules,
@@ -382,6 +392,10 @@ function newRecord(
     },
     ...{ init: null, best: null, final: null, wallSeconds: 0, peakMemory: null, energyJoules: null },
   }
+}
+
+function addonRecord({ functions: _, ...record }: BuildInfo): Omit<BuildInfo, 'functions'> {
+  return record
 }
 
 /** Files that say what the run is made of. */
@@ -468,7 +482,7 @@ async function recordFailure(
   const known = error instanceof MammoError ? error : new InternalError(String((error as Error)?.message ?? error))
   try {
     log.event({ type: 'error', code: known.code, message: known.message, details: known.details })
-    log.event({ type: 'end', status: 'failed', step: 0 })
+    log.event({ type: 'end', status: 'failed', step: log.step })
     log.say(`error ${known.code}: ${known.message}`)
     const failed = {
       status: 'failed',

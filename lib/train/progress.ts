@@ -30,6 +30,8 @@ export interface Standing {
 
 export interface Display {
   standing(standing: Standing): void
+  /** What takes time now, on a terminal only; the next drawing replaces it. */
+  note(text: string): void
   /** A record, shown as JSON in that mode. */
   event(event: RunEvent): void
   say(text: string): void
@@ -49,17 +51,21 @@ export function createDisplay(options: DisplayOptions, clock = Date.now): Displa
     if (open) write('\n')
     open = false
   }
+  const draw = (text: string, always: boolean) => {
+    if (!always && clock() - drawnAt < REDRAW_MS) return
+    drawnAt = clock()
+    open = true
+    write(`\r\x1b[K${text.slice(0, Math.max(20, columns - 1))}`)
+  }
   return {
     standing(standing) {
       if (mode !== 'text') return
       const last = standing.iter === standing.iters
-      if (!isTty) {
-        if (standing.iter % logEvery === 0 || last) write(`${progressLine(standing)}\n`)
-      } else if (last || clock() - drawnAt >= REDRAW_MS) {
-        drawnAt = clock()
-        open = true
-        write(`\r\x1b[K${progressLine(standing).slice(0, Math.max(20, columns - 1))}`)
-      }
+      if (isTty) draw(progressLine(standing), last)
+      else if (standing.iter % logEvery === 0 || last) write(`${progressLine(standing)}\n`)
+    },
+    note(text) {
+      if (mode === 'text' && isTty) draw(text, false)
     },
     event(event) {
       if (mode === 'json') write(eventLine(event))

@@ -15,6 +15,8 @@ export interface RunLog {
   row(row: ResultRow): void
   /** A line for people, in train.log and on the display. */
   say(text: string): void
+  /** Step of the last record that has one. */
+  readonly step: number
   /** Writes what is held back; `end` closes the files and the channel. */
   flush(): Promise<void>
   end(): Promise<void>
@@ -57,11 +59,16 @@ export async function openRunLog(options: RunLogOptions): Promise<RunLog> {
     flushing = flushing.then(() => board.flush())
     return flushing
   }
+  let step = resumed?.step ?? 0
   return {
+    get step() {
+      return step
+    },
     event(body) {
       const event: RunEvent = { v: EVENT_VERSION, t: new Date(clock()).toISOString(), ...body }
+      if ('step' in event) step = event.step
       events.append(eventLine(event))
-      board.scalars('step' in event ? event.step : 0, scalarsOf(event))
+      board.scalars(step, scalarsOf(event))
       // A failed flush surfaces at the next awaited one.
       if (clock() - flushedAt > TENSORBOARD_FLUSH_MS) flush().catch(() => undefined)
       channel.publish(event)

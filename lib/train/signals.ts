@@ -13,8 +13,8 @@ export interface SignalTarget {
   requestCheckpoint(): void
 }
 
-/** Listens until the returned function is called. */
-export function listenToSignals(target: SignalTarget): () => void {
+/** Listens until the returned function is called. `graceMs` is for tests. */
+export function listenToSignals(target: SignalTarget, graceMs = TERM_GRACE_MS): () => void {
   let deadline: NodeJS.Timeout | undefined
   let stopping = false
   const reraise = (signal: StopSignal) => {
@@ -24,7 +24,7 @@ export function listenToSignals(target: SignalTarget): () => void {
   const stop = (signal: StopSignal) => {
     if (stopping) return reraise(signal)
     stopping = true
-    if (signal === 'SIGTERM') deadline = setTimeout(() => reraise(signal), TERM_GRACE_MS)
+    if (signal === 'SIGTERM') deadline = setTimeout(() => reraise(signal), graceMs)
     deadline?.unref()
     target.requestStop(signal)
   }

@@ -132,7 +132,9 @@ export async function runTraining(parts: TrainerParts, start: TrainingState): Pr
       const kinds: CheckpointKind[] = ['last']
       if (judged.best) kinds.push('best')
       if (config.train.keepEvery > 0 && epoch % config.train.keepEvery === 0) kinds.push('periodic')
-      await save(kinds, judged.value)
+      const phaseOver = state.ended || state.epoch >= phase.epochs
+      const old = parts.clock() - savedAt >= SHORT_EPOCH_MS
+      if (kinds.length > 1 || phaseOver || old || control.save) await save(kinds, judged.value)
     }
     if (state.phase + 1 >= phases.length) return { state: withTime(state), stopped: null, final }
     state = nextPhase(state)
@@ -154,6 +156,9 @@ async function* streamOf(data: PhaseData, position: number): AsyncIterableIterat
   let pass = Math.floor(position / data.batchesPerPass)
   for (let from = position % data.batchesPerPass; ; pass++, from = 0) yield* data.read(pass, from)
 }
+
+/** Epochs that end sooner after a checkpoint than this are repeated faster than they are worth saving. */
+const SHORT_EPOCH_MS = 30_000
 
 interface Timing {
   steps: number[]

@@ -114,6 +114,7 @@ export function openValidator(
   dataset: Dataset,
   config: Config,
   phases: readonly Phase[],
+  onImage: (done: number, total: number) => void = () => undefined,
 ): Validator {
   // Choosing epochs on the test part would make its result worthless; `evaluate` scores it afterwards.
   const part: Part = config.evaluate.split === 'train' ? 'train' : 'val'
@@ -126,7 +127,10 @@ export function openValidator(
     async run(phase, stopped) {
       if (ids.length === 0) return undefined
       const sampler = scoringSampler(dataset, config, ids, phases[phase]!.strategy)
-      const scores = await scorePart(session, dataset, config, sampler, { withLoss: true, stopped })
+      const scores = await scorePart(session, dataset, config, sampler, {
+        ...{ withLoss: true, stopped },
+        onImage: (done) => onImage(done, ids.length),
+      })
       if (scores === undefined) return 'stopped'
       predictions = scores.predictions
       return { split: part, loss: scores.loss, ...epochNumbers(truth, predictions, config) }

@@ -63,4 +63,27 @@ else {
     t.ok(Math.abs(onnx.metrics.ap! - native.metrics.ap!) < 1e-6)
     t.equal(onnx.details.counts.detections, native.details.counts.detections)
   })
+
+  t.test('a time budget and an abort signal end the run with a checkpoint', async (t) => {
+    const brief = await train({ ...config, run: { ...config.run, timeHours: 1e-9 } }, { name: 'brief' }).done
+    t.match(brief, { status: 'interrupted', stopped: 'time' })
+    t.ok(existsSync(join(brief.directory, 'checkpoints', 'last.safetensors')))
+    const aborted = await train(config, { name: 'aborted', signal: AbortSignal.abort() }).done
+    t.match(aborted, { status: 'interrupted', stopped: 'stop', step: 0 })
+    const resumed = await train(config, { resume: aborted.directory }).done
+    t.match(resumed, { status: 'finished', best })
+  })
+
+  t.test('signals of a program that uses the API are its own', async (t) => {
+    const before = process.listenerCount('SIGINT')
+    const short = train(config, { name: 'listener' })
+    t.equal(process.listenerCount('SIGINT'), before)
+    short.requestStop()
+    await short.done
+    const obeying = train(config, { name: 'listener', handleSignals: true })
+    t.equal(process.listenerCount('SIGINT'), before + 1)
+    obeying.requestStop()
+    await obeying.done
+    t.equal(process.listenerCount('SIGINT'), before)
+  })
 }

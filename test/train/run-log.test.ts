@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { EventChannel, type RunEvent } from '../../lib/train/events.js'
@@ -86,3 +86,18 @@ t.test('a resumed log is cut back to the checkpoint and goes on', async (t) => {
   t.equal(readFileSync(join(folder, 'events.jsonl'), 'utf8').trim().split('\n').length, 1)
   t.equal(readdirSync(join(folder, 'tb')).length, 2)
 })
+
+t.test(
+  'a full disk is an error that says so',
+  { skip: !existsSync('/dev/full') && 'there is no /dev/full' },
+  async (t) => {
+    const folder = t.testdir()
+    symlinkSync('/dev/full', join(folder, 'events.jsonl'))
+    const log = await open(folder)
+    t.throws(() => log.event({ type: 'end', status: 'finished', step: 1 }), {
+      code: 'ERR_MAMMO_DISK_FULL',
+      exitCode: 4,
+    })
+    await log.end()
+  },
+)

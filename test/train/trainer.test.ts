@@ -29,6 +29,8 @@ interface Setting {
   /** Called after every update and evaluation with what happened. */
   after?: (what: string, control: Control) => void
   stopIn?: 'evaluation'
+  /** Time that the fake clock gives a micro-batch. */
+  secondsPerStep?: number
 }
 
 interface Outcome {
@@ -99,7 +101,7 @@ async function runFake(folder: string, setting: Setting): Promise<Outcome> {
         calls.push('zero')
       },
       async trainStep(images, _targets, options): Promise<StepResult> {
-        now += 1000
+        now += 1000 * (setting.secondsPerStep ?? 1)
         const id = (images as unknown as { id: string }).id
         const loss = lossOf(id)
         calls.push(`step ${id}${options.update ? ' update' : ''}`)
@@ -267,6 +269,7 @@ t.test('early stopping ends the phase, not the run; its counter starts anew', as
       c.train.earlyStop = { patience: 2, minDelta: 0.01 }
     },
     ap: () => 0.5,
+    secondsPerStep: 60,
   })
   t.strictSame(
     saved.map(({ state }) => [state.phase, state.epoch, state.ended]),
@@ -443,6 +446,7 @@ t.test('the plateau lowers the rate and survives a resume', async (t) => {
 t.test('epochs without evaluation leave the cells empty and choose no best', async (t) => {
   const { saved, folder } = await runFake(t.testdir(), {
     batchesPerPass: 1,
+    secondsPerStep: 60,
     config: (c) => {
       c.train.epochs = 3
       c.train.evaluateEvery = 2
@@ -456,5 +460,19 @@ t.test('epochs without evaluation leave the cells empty and choose no best', asy
   t.strictSame(
     rows.map((r) => Number.isNaN(r['val/AP50'])),
     [true, false, false],
+  )
+})
+
+t.test('short epochs that bring nothing new are not saved, the last one always is', async (t) => {
+  const { calls } = await runFake(t.testdir(), {
+    batchesPerPass: 1,
+    ap: () => 0.5,
+    config: (c) => {
+      c.train.epochs = 6
+    },
+  })
+  t.strictSame(
+    calls.filter((c) => c.startsWith('save')),
+    ['save last+best', 'save last'],
   )
 })
