@@ -22,7 +22,7 @@ using namespace mammo;
 
 namespace {
 
-double milliseconds(const std::function<void()>& work, int runs = 7) {
+double milliseconds(const std::function<void()>& work, int runs = 15) {
   work();
   std::vector<double> times;
   for (int i = 0; i < runs; ++i) {
@@ -32,8 +32,7 @@ double milliseconds(const std::function<void()>& work, int runs = 7) {
         std::chrono::steady_clock::now() - start;
     times.push_back(passed.count());
   }
-  std::nth_element(times.begin(), times.begin() + runs / 2, times.end());
-  return times[runs / 2];
+  return *std::min_element(times.begin(), times.end());
 }
 
 void report(const char* name, double ours, double plain) {

@@ -66,7 +66,7 @@ MAMMO_INLINE float log1p_unit(float e, float t) {
   return 2.0f * t + 2.0f * t * (w * p);
 }
 
-template <Power kPower, bool kGradient>
+template <Power kPower>
 MAMMO_INLINE void block(const Constants& c, const float* logits, const int32_t* state,
                         int64_t count, float* losses, float* gradient) {
   for (int64_t i = 0; i < count; ++i) {
@@ -94,37 +94,32 @@ MAMMO_INLINE void block(const Constants& c, const float* logits, const int32_t* 
       factor = exp_negative(c.gamma * (rest + (z > 0 ? z : 0)));  // q = exp(-softplus(z))
     }
     const float weight = alpha * factor;
-    losses[i] = weight * cost;
-    if constexpr (kGradient) {
-      const float slope = weight * (c.gamma * p * cost + q);
-      gradient[i] = positive ? -slope : slope;
-    }
-    // NaN and infinite logits must not vanish: the polynomials above do not carry them.
-    losses[i] = x - x == 0.0f || alpha == 0.0f ? losses[i] : x - x;
-    if constexpr (kGradient) gradient[i] = x - x == 0.0f || alpha == 0.0f ? gradient[i] : x - x;
+    const float broken =
+        x - x;  // NaN where the logit is not finite, which the polynomials do not carry
+    losses[i] = weight * cost + broken;
+    const float slope = weight * (c.gamma * p * cost + q) + broken;
+    gradient[i] = positive ? -slope : slope;
   }
 }
 
 using Block = void (*)(const Constants&, const float*, const int32_t*, int64_t, float*, float*);
-#define MAMMO_FOCAL_BLOCK(name, power, grad)                                              \
-  MAMMO_CLONES void name(const Constants& c, const float* x, const int32_t* s, int64_t n, \
-                         float* loss, float* gradient) {                                  \
-    block<power, grad>(c, x, s, n, loss, gradient);                                       \
-  }
-MAMMO_FOCAL_BLOCK(block_two, Power::kTwo, false)
-MAMMO_FOCAL_BLOCK(block_two_gradient, Power::kTwo, true)
-MAMMO_FOCAL_BLOCK(block_integer, Power::kInteger, false)
-MAMMO_FOCAL_BLOCK(block_integer_gradient, Power::kInteger, true)
-MAMMO_FOCAL_BLOCK(block_real, Power::kReal, false)
-MAMMO_FOCAL_BLOCK(block_real_gradient, Power::kReal, true)
-#undef MAMMO_FOCAL_BLOCK
 
-Block choose_block(double gamma, bool gradient) {
-  if (gamma == 2) return gradient ? block_two_gradient : block_two;
-  if (gamma <= 15 && gamma == std::floor(gamma)) {
-    return gradient ? block_integer_gradient : block_integer;
-  }
-  return gradient ? block_real_gradient : block_real;
+MAMMO_CLONES void block_two(const Constants& c, const float* x, const int32_t* s, int64_t n,
+                            float* loss, float* gradient) {
+  block<Power::kTwo>(c, x, s, n, loss, gradient);
+}
+MAMMO_CLONES void block_integer(const Constants& c, const float* x, const int32_t* s, int64_t n,
+                                float* loss, float* gradient) {
+  block<Power::kInteger>(c, x, s, n, loss, gradient);
+}
+MAMMO_CLONES void block_real(const Constants& c, const float* x, const int32_t* s, int64_t n,
+                             float* loss, float* gradient) {
+  block<Power::kReal>(c, x, s, n, loss, gradient);
+}
+
+Block choose_block(double gamma) {
+  if (gamma == 2) return block_two;
+  return gamma <= 15 && gamma == std::floor(gamma) ? block_integer : block_real;
 }
 
 MAMMO_CLONES double sum(const float* values, int64_t count) {
@@ -148,19 +143,16 @@ double block_double(const FocalShape& shape, const double* logits, const int32_t
     const bool positive = state[i] >= 0;
     const double own = positive ? shape.alpha : 1 - shape.alpha;
     const double alpha = state[i] == -2 ? 0 : shape.alpha < 0 ? 1 : own;
-    if (alpha == 0) {
-      if (gradient != nullptr) gradient[i] = 0;
-      continue;
-    }
     const double z = positive ? logits[i] : -logits[i];
     const double e = std::exp(-std::abs(z)), rest = std::log1p(e);
     const double large = 1 / (1 + e), small = e / (1 + e);
     const double q = z >= 0 ? small : large, p = z >= 0 ? large : small;
     const double cost = rest + std::max(-z, 0.0);
     const double weight = alpha * std::exp(-shape.gamma * (rest + std::max(z, 0.0)));
-    total += weight * cost;
+    const double broken = logits[i] - logits[i];
+    total += weight * cost + broken;
     if (gradient != nullptr) {
-      const double slope = weight * (shape.gamma * p * cost + q);
+      const double slope = weight * (shape.gamma * p * cost + q) + broken;
       gradient[i] = positive ? -slope : slope;
     }
   }
@@ -180,12 +172,12 @@ void focal_loss(const FocalShape& shape, const T* logits, const int32_t* match,
                             weighted ? static_cast<float>(1 - shape.alpha) : 1.0f,
                             static_cast<float>(shape.gamma),
                             shape.gamma <= 15 ? static_cast<int>(shape.gamma) : 0};
-  const Block run = choose_block(shape.gamma, gradient != nullptr);
+  const Block run = choose_block(shape.gamma);
   std::vector<double> partial(shape.images * blocks);
   at::parallel_for(0, shape.images * blocks, 8, [&](int64_t begin, int64_t end) {
     std::vector<int32_t> states(classes == 1 ? 0 : step * classes);
-    std::vector<float> losses(step * classes);
-    std::vector<float> wide(std::is_same_v<T, float> ? 0 : 2 * step * classes);
+    std::vector<float> losses(step * classes), scratch(step * classes);
+    std::vector<float> wide(std::is_same_v<T, float> ? 0 : step * classes);
     for (int64_t b = begin; b < end; ++b) {
       const int64_t image = b / blocks, first = b % blocks * step;
       const int64_t anchors = std::min(step, shape.anchors - first), count = anchors * classes;
@@ -203,15 +195,16 @@ void focal_loss(const FocalShape& shape, const T* logits, const int32_t* match,
       if constexpr (std::is_same_v<T, double>) {
         partial[b] = block_double(shape, logits + at, state, count, out);
       } else if constexpr (std::is_same_v<T, float>) {
-        run(constants, logits + at, state, count, losses.data(), out);
+        // Without a gradient to keep it still goes into the block's scratch: cheaper than a second
+        // loop to maintain.
+        run(constants, logits + at, state, count, losses.data(), out ? out : scratch.data());
         partial[b] = sum(losses.data(), count);
       } else {
-        float *x = wide.data(), *g = wide.data() + step * classes;
-        for (int64_t i = 0; i < count; ++i) x[i] = static_cast<float>(logits[at + i]);
-        run(constants, x, state, count, losses.data(), g);
+        for (int64_t i = 0; i < count; ++i) wide[i] = static_cast<float>(logits[at + i]);
+        run(constants, wide.data(), state, count, losses.data(), scratch.data());
         partial[b] = sum(losses.data(), count);
         if (out != nullptr) {
-          for (int64_t i = 0; i < count; ++i) out[i] = static_cast<T>(g[i]);
+          for (int64_t i = 0; i < count; ++i) out[i] = static_cast<T>(scratch[i]);
         }
       }
     }

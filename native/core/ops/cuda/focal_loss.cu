@@ -48,21 +48,18 @@ __global__ void blocks(FocalArguments a, const T* logits, const int32_t* match,
     const bool positive = state >= 0 && own[state] == i % a.classes;
     const double weight_of_sign = positive ? a.alpha : 1 - a.alpha;
     const F alpha = state == -2 ? 0 : a.alpha < 0 ? 1 : static_cast<F>(weight_of_sign);
-    F slope = 0;
-    if (alpha != 0) {
-      const F x = static_cast<F>(logits[at]);
-      const F z = positive ? x : -x;
-      const F e = exp(-fabs(z)), rest = log1p(e);
-      const F large = 1 / (1 + e), small = e * large;
-      const F q = z >= 0 ? small : large, p = z >= 0 ? large : small;
-      const F cost = rest + (z < 0 ? -z : F(0));
-      const F factor = gamma == 2 ? q * q : exp(-gamma * (rest + (z > 0 ? z : F(0))));
-      const F weight = alpha * factor;
-      const F broken = x - x;  // NaN when x is not finite
-      sum += broken == 0 ? weight * cost : broken;
-      slope = weight * (gamma * p * cost + q);
-      slope = broken != 0 ? broken : positive ? -slope : slope;
-    }
+    const F x = static_cast<F>(logits[at]);
+    const F z = positive ? x : -x;
+    const F e = exp(-fabs(z)), rest = log1p(e);
+    const F large = 1 / (1 + e), small = e * large;
+    const F q = z >= 0 ? small : large, p = z >= 0 ? large : small;
+    const F cost = rest + (z < 0 ? -z : F(0));
+    const F factor = gamma == 2 ? q * q : exp(-gamma * (rest + (z > 0 ? z : F(0))));
+    const F weight = alpha * factor;
+    const F broken = x - x;  // NaN where the logit is not finite
+    sum += weight * cost + broken;
+    const F size = weight * (gamma * p * cost + q) + broken;
+    const F slope = positive ? -size : size;
     if (gradient != nullptr) gradient[at] = static_cast<T>(slope);
   }
   const double total = block_sum(sum);
