@@ -13,24 +13,26 @@ export function simulate(patients: number, seed: number, quality = 1) {
       const ill = random.uniform() < 1 / 3
       for (const view of ['CC', 'MLO']) {
         const id = `${p}-${laterality}-${view}`
+        // What is found draws from its own stream, so that the quality leaves the truth alone.
+        const reader = randomStream(seed, p, laterality, view)
         const boxes: TruthBox[] = []
         const found: Detection[] = []
         if (ill) {
           const [x, y, side] = [random.uniform(0, 800), random.uniform(0, 800), random.uniform(40, 300)]
           const box: Box = [x, y, x + side, y + side]
           boxes.push({ box, label: 0, sizeMm: side * 0.1 })
-          if (random.uniform() < 0.8 * quality) {
-            const shift = () => random.normal() * side * 0.08
+          if (reader.uniform() < 0.8 * quality) {
+            const shift = () => reader.normal() * side * 0.08
             found.push({
               box: [x + shift(), y + shift(), x + side + shift(), y + side + shift()],
               label: 0,
-              score: random.uniform(0.3, 1),
+              score: reader.uniform(0.3, 1),
             })
           }
         }
-        for (let n = random.integer(4); n > 0; n--) {
-          const [x, y, side] = [random.uniform(0, 900), random.uniform(0, 900), random.uniform(40, 200)]
-          found.push({ box: [x, y, x + side, y + side], label: 0, score: random.uniform(0.01, 0.7) })
+        for (let n = reader.integer(4); n > 0; n--) {
+          const [x, y, side] = [reader.uniform(0, 900), reader.uniform(0, 900), reader.uniform(40, 200)]
+          found.push({ box: [x, y, x + side, y + side], label: 0, score: reader.uniform(0.01, 0.7) })
         }
         truth.push({ id, patient: String(p), laterality, view, density: 'abcd'[p % 4]!, spacingMm: 0.1, boxes })
         detections.set(id, found)
