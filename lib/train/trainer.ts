@@ -99,42 +99,44 @@ export async function runTraining(parts: TrainerParts, start: TrainingState): Pr
     const { frozenStages, checkpointActivations } = phase
     await parts.session.update({ frozenStages, checkpointActivations })
 
-    while (!state.ended && state.epoch < phase.epochs) {
-      const batches = streamOf(data, state.epoch * epochBatches + state.batch)
-      try {
+    const batches = oneAhead(streamOf(data, state.epoch * epochBatches + state.batch))
+    try {
+      while (!state.ended && state.epoch < phase.epochs) {
         while (state.batch < epochBatches) {
           if (control.stop !== null) return await stopHere()
           const due = parts.clock() - savedAt >= config.train.checkpointMinutes * 60_000
           if (control.save || due) await save(['last'], null)
           state = await update(parts, phase, course, epochBatches, state, batches, timing)
         }
-      } finally {
-        await batches.return?.()
-      }
 
-      const epoch = state.epochsDone + 1
-      const due = epoch % config.train.evaluateEvery === 0 || state.epoch + 1 === phase.epochs
-      const evaluatedFrom = parts.clock()
-      const val = due ? await parts.validate(state.phase, () => control.stop !== null) : undefined
-      // Stopped while evaluating: the state still says "trained, not evaluated", and a resumed run evaluates first.
-      if (val === 'stopped') return await stopHere()
-      const evaluationSeconds = (parts.clock() - evaluatedFrom) / 1000
-      if (val) timing.evaluations.push(evaluationSeconds)
-      const row = await epochRow(parts, phase, course, state, val)
-      recordEpoch(parts, phase, row, val, evaluationSeconds)
-      final = resultValues(row, config.evaluate.fppi)
+        const epoch = state.epochsDone + 1
+        const due = epoch % config.train.evaluateEvery === 0 || state.epoch + 1 === phase.epochs
+        const evaluatedFrom = parts.clock()
+        const val = due ? await parts.validate(state.phase, () => control.stop !== null) : undefined
+        // Stopped while evaluating: the state still says "trained, not evaluated", and a resumed run evaluates first.
+        if (val === 'stopped') return await stopHere()
+        const evaluationSeconds = (parts.clock() - evaluatedFrom) / 1000
+        if (val) timing.evaluations.push(evaluationSeconds)
+        const row = await epochRow(parts, phase, course, state, val)
+        recordEpoch(parts, phase, row, val, evaluationSeconds)
+        final = resultValues(row, config.evaluate.fppi)
 
-      const judged = judge(phase, state, final, val !== undefined)
-      state = { ...nextEpoch(judged.state), epochsDone: epoch, ended: judged.stop }
-      if (judged.stop) {
-        log.say(`${phase.name} ends early: no better ${phase.schedule.monitor} for ${state.earlyStop.bad} evaluations`)
+        const judged = judge(phase, state, final, val !== undefined)
+        state = { ...nextEpoch(judged.state), epochsDone: epoch, ended: judged.stop }
+        if (judged.stop) {
+          log.say(
+            `${phase.name} ends early: no better ${phase.schedule.monitor} for ${state.earlyStop.bad} evaluations`,
+          )
+        }
+        const kinds: CheckpointKind[] = ['last']
+        if (judged.best) kinds.push('best')
+        if (config.train.keepEvery > 0 && epoch % config.train.keepEvery === 0) kinds.push('periodic')
+        const phaseOver = state.ended || state.epoch >= phase.epochs
+        const old = parts.clock() - savedAt >= SHORT_EPOCH_MS
+        if (kinds.length > 1 || phaseOver || old || control.save) await save(kinds, judged.value)
       }
-      const kinds: CheckpointKind[] = ['last']
-      if (judged.best) kinds.push('best')
-      if (config.train.keepEvery > 0 && epoch % config.train.keepEvery === 0) kinds.push('periodic')
-      const phaseOver = state.ended || state.epoch >= phase.epochs
-      const old = parts.clock() - savedAt >= SHORT_EPOCH_MS
-      if (kinds.length > 1 || phaseOver || old || control.save) await save(kinds, judged.value)
+    } finally {
+      await batches.close()
     }
     if (state.phase + 1 >= phases.length) return { state: withTime(state), stopped: null, final }
     state = nextPhase(state)
@@ -160,6 +162,30 @@ async function* streamOf(data: PhaseData, position: number): AsyncIterableIterat
 /** Epochs that end sooner after a checkpoint than this are repeated faster than they are worth saving. */
 const SHORT_EPOCH_MS = 30_000
 
+interface Batches {
+  next(): Promise<TrainingBatch>
+  close(): Promise<void>
+}
+
+/** Asks for the following batch before the one it hands out is used, so that the border of a pass or epoch costs no wait. */
+function oneAhead(stream: AsyncIterableIterator<TrainingBatch>): Batches {
+  let following: Promise<TrainingBatch> | undefined
+  const ask = async () => (await stream.next()).value as TrainingBatch
+  return {
+    async next() {
+      const batch = await (following ?? ask())
+      following = ask()
+      // An unreadable image is reported when its turn comes.
+      following.catch(() => undefined)
+      return batch
+    },
+    async close() {
+      await following?.catch(() => undefined)
+      await stream.return?.()
+    },
+  }
+}
+
 interface Timing {
   steps: number[]
   evaluations: number[]
@@ -178,7 +204,7 @@ async function update(
   course: Course,
   epochBatches: number,
   state: TrainingState,
-  batches: AsyncIterableIterator<TrainingBatch>,
+  batches: Batches,
   timing: Timing,
 ): Promise<TrainingState> {
   const { config, session } = parts
@@ -192,7 +218,7 @@ async function update(
   let finite = true
   for (let micro = 0; micro < micros; micro++) {
     const asked = parts.clock()
-    const batch = (await batches.next()).value as TrainingBatch
+    const batch = await batches.next()
     waited += (parts.clock() - asked) / 1000
     images += batch.ids.length
     const result = await session.trainStep(batch.images, batch.targets, {
