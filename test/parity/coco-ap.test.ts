@@ -71,44 +71,26 @@ t.test('COCO statistics', async (t) => {
       same(statistics[key as keyof typeof statistics], want, `${c.name} ${key}`)
     const mean = (table: 'averagePrecision' | 'recall', iou: number) =>
       cocoMean(result, table, { iou, area: 0, limit: 2 })
-    c.ap_per_iou?.forEach((want, i) => same(mean('averagePrecision', COCO_IOUS[i]!), want, `${c.name} AP[${i}]`))
-    c.recall_per_iou?.forEach((want, i) => same(mean('recall', COCO_IOUS[i]!), want, `${c.name} AR[${i}]`))
-    c.ap50_per_class?.forEach((want, label) =>
-      same(
-        cocoMean(result, 'averagePrecision', { iou: 0.5, label, area: 0, limit: 2 }),
-        want,
-        `${c.name} AP50 of class ${label}`,
-      ),
-    )
-    c.precision_iou50_class0_101_recalls?.forEach((want, r) =>
-      same(result.precision[result.index(0, 0, 0, 2) * RECALL_POINTS + r]!, want, `${c.name} precision at recall ${r}`),
-    )
+    for (const [i, want] of (c.ap_per_iou ?? []).entries())
+      same(mean('averagePrecision', COCO_IOUS[i]!), want, `${c.name} AP[${i}]`)
+    for (const [i, want] of (c.recall_per_iou ?? []).entries())
+      same(mean('recall', COCO_IOUS[i]!), want, `${c.name} AR[${i}]`)
+    for (const [label, want] of (c.ap50_per_class ?? []).entries()) {
+      const got = cocoMean(result, 'averagePrecision', { iou: 0.5, label, area: 0, limit: 2 })
+      same(got, want, `${c.name} AP50 of class ${label}`)
+    }
+    for (const [r, want] of (c.precision_iou50_class0_101_recalls ?? []).entries())
+      same(result.precision[result.index(0, 0, 0, 2) * RECALL_POINTS + r]!, want, `${c.name} precision at recall ${r}`)
     if (c.custom === undefined) continue
-    const custom = cocoEvaluate(truth, detections, {
-      images: c.images,
-      classes: c.classes,
-      ious: c.custom.iou,
-      areas,
-      maxDetections: c.custom.max_dets,
-    })
-    c.custom.ap_iou_by_area_at_50.forEach((row, i) =>
-      row.forEach((want, area) =>
-        same(
-          cocoMean(custom, 'averagePrecision', { iou: c.custom!.iou[i]!, area, limit: 2 }),
-          want,
-          `${c.name} custom AP ${i} ${area}`,
-        ),
-      ),
-    )
-    c.custom.recall_iou_by_maxdet_all_areas.forEach((row, i) =>
-      row.forEach((want, limit) =>
-        same(
-          cocoMean(custom, 'recall', { iou: c.custom!.iou[i]!, area: 0, limit }),
-          want,
-          `${c.name} custom AR ${i} ${limit}`,
-        ),
-      ),
-    )
+    const { iou: ious, max_dets, ap_iou_by_area_at_50, recall_iou_by_maxdet_all_areas } = c.custom
+    const sizes = { images: c.images, classes: c.classes }
+    const custom = cocoEvaluate(truth, detections, { ...sizes, ious, areas, maxDetections: max_dets })
+    for (const [i, iou] of ious.entries()) {
+      for (const [area, want] of ap_iou_by_area_at_50[i]!.entries())
+        same(cocoMean(custom, 'averagePrecision', { iou, area, limit: 2 }), want, `${c.name} custom AP ${iou} ${area}`)
+      for (const [limit, want] of recall_iou_by_maxdet_all_areas[i]!.entries())
+        same(cocoMean(custom, 'recall', { iou, area: 0, limit }), want, `${c.name} custom AR ${iou} ${limit}`)
+    }
   }
   t.ok(compared > 0 && worst <= 1e-9, `${compared} numbers, largest difference ${worst}`)
 })
