@@ -17,20 +17,31 @@ Environment::Environment(Napi::Env env) {
 
 Environment::~Environment() = default;
 
-/// The environment ends (exit, process.exit() or a terminated worker): wait for its running job,
-/// forget the rest. The wait is what makes exit during a step clean: OpenMP and LibTorch must not
-/// compute while the process runs its destructors.
+/// The wait is what makes an exit during a step clean: OpenMP and LibTorch must not compute while
+/// the process runs its destructors.
+void Environment::close() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (closed_) return;
+    closed_ = true;
+  }
+  Engine::get().close(this);
+}
+
+/// Runs when a worker is terminated and at the natural end of any thread, but not after
+/// process.exit() on the main thread: Node goes straight to exit() there. exports.cc therefore
+/// closes on the process's event `exit` too.
 void Environment::on_close(void* self) {
   auto& environment = *static_cast<Environment*>(self);
-  {
-    const std::lock_guard lock(environment.mutex_);
-    environment.closed_ = true;
-  }
-  Engine::get().close(&environment);
+  environment.close();
   napi_release_threadsafe_function(environment.settler_, napi_tsfn_abort);
 }
 
 void Environment::submit(Napi::Env env, std::unique_ptr<Task> task) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (closed_) return;
+  }
   if (pending_++ == 0) napi_ref_threadsafe_function(env, settler_);
   Engine::get().post(std::move(task));
 }

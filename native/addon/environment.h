@@ -43,6 +43,10 @@ class Environment {
   template <class Work, class Convert>
   Napi::Value enqueue(Napi::Env env, Work work, Convert convert);
 
+  /// The environment ends: drops its queued work, waits for what runs, destroys its sessions. Work
+  /// queued later is dropped and its promise never settles. Idempotent.
+  void close();
+
   /// From the engine thread; the job is destroyed unsettled when the environment is closing.
   void deliver(std::unique_ptr<Job> job) noexcept;
 

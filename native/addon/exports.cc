@@ -237,8 +237,19 @@ std::vector<std::string> function_names() {
   return names;
 }
 
+/// process.exit() emits `exit` and then ends the process without running cleanup hooks; this is the
+/// last moment to wait in.
+void close_on_exit(Napi::Env env) {
+  const auto process = env.Global().Get("process").As<Napi::Object>();
+  const auto listener = Napi::Function::New(
+      env, [](const Info& info) { Environment::of(info.Env()).close(); }, "mammoExit");
+  process.Get("once").As<Napi::Function>().Call(process,
+                                                {Napi::String::New(env, "exit"), listener});
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Environment(env));
+  close_on_exit(env);
   for (const Function& function : kFunctions) {
     exports.Set(function.name, Napi::Function::New(env, function.call, function.name));
   }

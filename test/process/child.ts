@@ -142,13 +142,13 @@ const situations: Record<string, () => Promise<void>> = {
 
   async 'sessions nobody disposes are collected'() {
     const collect = (globalThis as { gc?: () => void }).gc!
-    for (let i = 0; i < 40; i++) {
+    for (let i = 0; i < 12; i++) {
       await step(await openSession(tinyConfig()))
       collect()
       await pause(2)
     }
     const before = (await native().memory()).residentBytes
-    for (let i = 0; i < 40; i++) {
+    for (let i = 0; i < 12; i++) {
       await step(await openSession(tinyConfig()))
       collect()
       await pause(2)

@@ -77,7 +77,7 @@ t.test('sessions nobody disposes are collected', options, async (t) => {
   t.match(ending, clean)
   t.ok(
     Number(ending.stdout) < 16 * 2 ** 20,
-    `${(Number(ending.stdout) / 2 ** 20).toFixed(1)} MiB more after 40 sessions`,
+    `${(Number(ending.stdout) / 2 ** 20).toFixed(1)} MiB more after 12 sessions`,
   )
 })
 
