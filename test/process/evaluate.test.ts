@@ -86,4 +86,13 @@ else {
     await obeying.done
     t.equal(process.listenerCount('SIGINT'), before)
   })
+
+  t.test('a finished run goes on when it gets more epochs', async (t) => {
+    const longer = await train({ ...config, train: { ...config.train, epochs: 3 } }, { resume: directory }).done
+    t.match(longer, { directory, status: 'finished', step: (final!['step']! / 2) * 3 })
+    t.strictSame(
+      parseResults(readFileSync(join(directory, 'results.csv'), 'utf8')).map((row) => row['epoch']),
+      [1, 2, 3],
+    )
+  })
 }
