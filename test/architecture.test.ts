@@ -53,7 +53,7 @@ const SHARED: Record<string, readonly string[]> = {
 const OWNERS: Record<string, string> = {
   '.node': 'lib/binding/load.ts',
   'cmake-js': 'lib/build/build-addon.ts',
-  dcmjs: 'lib/data/dicom.ts',
+  dcmjs: 'lib/data/dicom/parse.ts',
   'onnxruntime-node': 'lib/onnx/runtime.ts',
   sharp: 'lib/data/raster.ts',
 }
