@@ -24,9 +24,9 @@ import {
   writeCheckpoint,
 } from '../train/checkpoints.js'
 import { type Dataset, openDataset, trainingIds, trainingPhases, trainingSpacing } from '../train/data.js'
+import { engineThreads, hostRecord, recordedEnv, toolRecord } from '../train/environment.js'
 import { EventChannel, parseEvents, type RunEvent } from '../train/events.js'
 import { loadInitialWeights } from '../train/initial-weights.js'
-import { engineThreads, hostRecord, recordedEnv, toolRecord } from '../train/machine.js'
 import { writePredictions } from '../train/predictions.js'
 import { createDisplay, type DisplayOptions } from '../train/progress.js'
 import { refuseOtherConfig, refuseOtherData } from '../train/resume.js'

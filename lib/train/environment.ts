@@ -1,67 +1,29 @@
-// What the machine is and how many threads the engine gets, decided once, with the reason. Reads
-// /proc and /sys and the version of this software; asks no device.
+// What a run records about where it ran: host, environment variables that matter, version and commit of this software; and the engine's
+// threads, the configured number or the one that lib/machine.ts chooses. Asks no device.
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
-import { availableParallelism, cpus, release, totalmem } from 'node:os'
+import { release } from 'node:os'
 import { join } from 'node:path'
+import { chooseThreads, readMachine } from '../machine.js'
 import { packageRoot } from '../package-root.js'
 
-export interface Threads {
-  count: number
-  reason: string
-}
-
-/** Engine threads: the configured number, otherwise the cores that affinity and the container's quota leave. */
-export function engineThreads(configured: number | null): Threads {
+/** Engine threads with the reason for their number. */
+export function engineThreads(configured: number | null): { count: number; reason: string } {
   if (configured !== null) return { count: configured, reason: 'run.threads' }
-  const cores = availableParallelism()
-  const quota = containerCores()
-  if (quota !== null && quota < cores) {
-    return { count: Math.max(1, Math.floor(quota)), reason: `container quota of ${quota} cores` }
-  }
-  return { count: cores, reason: `${cores} cores available` }
+  const { intraOp, reason } = chooseThreads(readMachine())
+  return { count: intraOp, reason }
 }
-
-/** Cores that the container may use (cgroup v2 or v1); null without a limit. */
-export function containerCores(read: (path: string) => string = (path) => readFileSync(path, 'utf8')): number | null {
-  const attempt = (path: string) => {
-    try {
-      return read(path).trim()
-    } catch {
-      return undefined
-    }
-  }
-  const [quota, period] = attempt('/sys/fs/cgroup/cpu.max')?.split(' ') ?? []
-  if (quota !== undefined && quota !== 'max') return Number(quota) / Number(period)
-  const old = Number(attempt('/sys/fs/cgroup/cpu/cpu.cfs_quota_us') ?? -1)
-  const oldPeriod = Number(attempt('/sys/fs/cgroup/cpu/cpu.cfs_period_us') ?? 0)
-  return old > 0 && oldPeriod > 0 ? old / oldPeriod : null
-}
-
-/** CPU features that decide which kernels run. */
-const FLAGS = ['avx2', 'fma', 'avx512f', 'avx512_bf16', 'amx_bf16', 'amx_tile']
 
 /** The host as run.json records it; no names of users or machines. */
 export function hostRecord(): Record<string, unknown> {
-  let flags: string[] = []
-  try {
-    const line = /^flags\s*:\s*(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1] ?? ''
-    const words = new Set(line.split(' '))
-    flags = FLAGS.filter((flag) => words.has(flag))
-  } catch {
-    flags = []
-  }
+  const { cpu, flags, logicalCpus, physicalCores, cpuQuota, memoryBytes, memoryLimitBytes } = readMachine()
   const report = process.report?.getReport() as { header?: { glibcVersionRuntime?: string } } | undefined
   const glibc = report?.header?.glibcVersionRuntime
   return {
     os: `${process.platform}-${process.arch} ${release()}`,
     libc: glibc === undefined ? null : `glibc ${glibc}`,
-    cpu: cpus()[0]?.model ?? 'unknown',
-    flags,
-    cores: availableParallelism(),
-    cgroupQuota: containerCores(),
-    ram: totalmem(),
-    node: process.version,
+    ...{ cpu, flags, cores: physicalCores ?? logicalCpus, logicalCpus, cgroupQuota: cpuQuota },
+    ...{ ram: memoryBytes, ramLimit: memoryLimitBytes, node: process.version },
   }
 }
 
