@@ -11,9 +11,9 @@
 #include "core/error.h"
 #include "core/ops/cpu/focal_loss.h"
 #ifdef MAMMO_WITH_CUDA
-#include <ATen/cuda/CUDAContext.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
 
 #include "core/ops/cuda/focal_loss.h"
 #endif
@@ -83,7 +83,7 @@ at::Tensor forward(const Arguments& a, at::Tensor gradient) {
   cuda::focal_loss(arguments, type, a.logits.data_ptr(), a.match.data_ptr<int32_t>(),
                    a.labels.data_ptr<int32_t>(), offsets.data_ptr<int64_t>(),
                    gradient.defined() ? gradient.data_ptr() : nullptr, partial.data_ptr<double>(),
-                   sums.data_ptr<double>(), at::cuda::getCurrentCUDAStream());
+                   sums.data_ptr<double>(), c10::cuda::getCurrentCUDAStream());
   C10_CUDA_KERNEL_LAUNCH_CHECK();
   return sums;
 #else

@@ -9,9 +9,9 @@
 #include "core/error.h"
 #include "core/ops/cpu/matcher.h"
 #ifdef MAMMO_WITH_CUDA
-#include <ATen/cuda/CUDAContext.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
 
 #include "core/ops/cuda/matcher.h"
 #endif
@@ -60,7 +60,7 @@ at::Tensor match_cuda(const AnchorGrid& grid, const at::Tensor& boxes, const at:
   at::Tensor work = at::empty({bytes}, boxes.options().dtype(at::kByte));
   cuda::match_anchors(g, boxes.data_ptr<float>(), boxes.size(0), ignore.data_ptr<float>(),
                       ignore.size(0), rules, work.data_ptr(), match.data_ptr<int32_t>(),
-                      at::cuda::getCurrentCUDAStream());
+                      c10::cuda::getCurrentCUDAStream());
   C10_CUDA_KERNEL_LAUNCH_CHECK();
   return match;
 }

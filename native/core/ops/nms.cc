@@ -10,9 +10,9 @@
 #include "core/error.h"
 #include "core/ops/cpu/nms.h"
 #ifdef MAMMO_WITH_CUDA
-#include <ATen/cuda/CUDAContext.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
 
 #include "core/ops/cuda/nms.h"
 #endif
@@ -33,7 +33,7 @@ at::Tensor suppress_cuda(const at::Tensor& boxes, const at::Tensor& scores,
   at::Tensor kept = at::empty({count}, options.dtype(at::kBool));
   cuda::nms(sorted.data_ptr<float>(), classes.defined() ? classes.data_ptr<int64_t>() : nullptr,
             count, threshold, reinterpret_cast<uint64_t*>(mask.data_ptr<int64_t>()),
-            kept.data_ptr<bool>(), at::cuda::getCurrentCUDAStream());
+            kept.data_ptr<bool>(), c10::cuda::getCurrentCUDAStream());
   C10_CUDA_KERNEL_LAUNCH_CHECK();
   return order.masked_select(kept);
 }

@@ -9,9 +9,9 @@
 #include "core/error.h"
 #include "core/ops/cpu/warp.h"
 #ifdef MAMMO_WITH_CUDA
-#include <ATen/cuda/CUDAContext.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
 
 #include "core/ops/cuda/warp.h"
 #endif
@@ -86,7 +86,7 @@ at::Tensor warp_windows(const at::Tensor& pixels, const std::vector<Window>& win
         canvas[1]};
     cuda::warp_window(
         data + w.offset, arguments, reduced.defined() ? reduced.data_ptr<float>() : nullptr,
-        out.data_ptr<float>() + i * channels * plane, at::cuda::getCurrentCUDAStream());
+        out.data_ptr<float>() + i * channels * plane, c10::cuda::getCurrentCUDAStream());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   }
   return out;
