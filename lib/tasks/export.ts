@@ -110,12 +110,14 @@ async function compare(
   session: Session,
   model: string,
   detector: DetectorConfig,
-  { provenance, config }: CheckpointMetadata,
+  metadata: CheckpointMetadata,
   images: readonly ParityImage[],
   threads: number,
 ): Promise<{ parity: ParityResult; runtime: string }> {
   const groups = [images.slice(0, 2), ...images.slice(2).map((image) => [image])].filter((group) => group.length > 0)
-  const { mean, std, kind } = provenance.normalise
+  const { mean, std, kind } = metadata.provenance.normalise
+  const inGraph = normalisesInGraph(metadata)
+  const { type } = inputContract(metadata)
   const feeds: Record<string, Tensor>[] = []
   const expected: ParityResult[] = []
   const native: { boxes: Float32Array; scores: Float32Array; labels: Int32Array }[] = []
@@ -147,9 +149,9 @@ async function compare(
       })
     }
     feeds.push({
-      image: config.export.normalise
-        ? { dims: [group.length, 1, height, width], data: pixels }
-        : { dims: [group.length, config.input.channels, height, width], data: await session.preprocess(batch) },
+      image: inGraph
+        ? { dims: [group.length, 1, height, width], data: type === 'uint16' ? pixels : Float32Array.from(pixels) }
+        : { dims: [group.length, detector.model.channels, height, width], data: await session.preprocess(batch) },
       imageSize: {
         dims: [group.length, 2],
         data: BigInt64Array.from(group.flatMap(() => [BigInt(height), BigInt(width)])),
@@ -254,20 +256,23 @@ async function allTensors(session: Session): Promise<Map<string, { shape: number
 }
 
 /** What a predictor must do before the network: the rules of the training's last phase. */
-function inputContract({ config, provenance }: CheckpointMetadata): Parameters<typeof writeModel>[0]['input'] {
+function inputContract(metadata: CheckpointMetadata): Parameters<typeof writeModel>[0]['input'] {
+  const { config, provenance } = metadata
   const resized = phasesOf(config).at(-1)!.strategy === 'resized'
   const { resize } = config.data
   const spacing = provenance.spacingMm
   const rule: ModelInput['resize']['rule'] = resized ? resize.rule : 'none'
+  const { kind } = provenance.normalise
   return {
-    type: config.export.normalise ? 'uint16' : 'float32',
+    // Resampled pixels are no whole grey levels: uint16 would round them.
+    type: normalisesInGraph(metadata) && rule === 'none' ? 'uint16' : 'float32',
     padMultiple: padMultiple(config),
     crop: { enabled: config.predict.crop ?? provenance.crop, algorithm: 'breast@1', margin: config.predict.cropMargin },
     intensity: 'stored values after modality transform, MONOCHROME1 inverted, padding 0, as uint16',
-    normalise: provenance.normalise.kind,
+    normalise: kind,
     mean: [provenance.normalise.mean],
     std: [provenance.normalise.std],
-    normalisedInGraph: config.export.normalise,
+    normalisedInGraph: normalisesInGraph(metadata),
     resize: {
       rule,
       minSide: resize.minSide,
@@ -280,6 +285,12 @@ function inputContract({ config, provenance }: CheckpointMetadata): Parameters<t
     spacingTolerance: config.predict.spacingTolerance,
     presentationIntents: ['FOR PRESENTATION'],
   }
+}
+
+/** Statistics of an image are those of its original pixels; a graph that gets the resampled image cannot take them. */
+function normalisesInGraph({ config, provenance }: CheckpointMetadata): boolean {
+  const resampled = phasesOf(config).at(-1)!.strategy === 'resized' && config.data.resize.rule !== 'none'
+  return config.export.normalise && !(provenance.normalise.kind === 'image' && resampled)
 }
 
 async function provenanceOf(

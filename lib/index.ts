@@ -1,0 +1,25 @@
+// The public API and nothing else. Every command has one function; functions return data, never print, never set the exit code.
+export { type LoadedConfig, type LoadOptions, loadConfig } from './config/load.js'
+export type { Config } from './config/schema.js'
+export * from './errors.js'
+export {
+  type Detector,
+  type DetectorOptions,
+  loadDetector,
+  type PredictOptions,
+  type Source,
+} from './predict/predictor.js'
+export type { Prediction } from './predict/results.js'
+export { type BuildOptions, type BuildResult, build } from './tasks/build.js'
+export { checkDataset } from './tasks/check.js'
+export { type DemoOptions, type DemoResult, demo } from './tasks/demo.js'
+export { type DoctorReport, doctor } from './tasks/doctor.js'
+export { type EvaluateResult, type EvaluateTaskOptions, evaluate } from './tasks/evaluate.js'
+export { type ExportOptions, type ExportOutcome, exportOnnx } from './tasks/export.js'
+export { describeTarget, type Info } from './tasks/info.js'
+export { type PredictSummary, type PredictTaskOptions, predict } from './tasks/predict.js'
+export { type PrepareDatasetOptions, prepareDataset } from './tasks/prepare.js'
+export { type ReportOptions, writeReport } from './tasks/report.js'
+export { splitDataset } from './tasks/split.js'
+export { synthesize } from './tasks/synth.js'
+export { type RunEvent, type TrainOptions, type TrainResult, type TrainRun, train } from './tasks/train.js'
