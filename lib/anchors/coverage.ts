@@ -100,6 +100,24 @@ export function anchorCoverage(
   }
 }
 
+/** The anchors of a canvas (height, width) that are positive for a box, as boxes. */
+export function positiveAnchors(
+  box: Readonly<Box>,
+  canvas: readonly [number, number],
+  config: AnchorConfig,
+  levels: readonly number[],
+  positiveIou: number,
+): Box[] {
+  const grids = gridSizes(canvas[0], canvas[1], levels)
+  const strides = anchorStrides(config, grids, canvas)
+  const found: Box[] = []
+  levels.forEach((_, l) => {
+    const cell = cellAnchors(config, l)
+    coverLevel(box, cell, grids[l]!, strides[l]!, config.offset, positiveIou, (anchor) => found.push(anchor))
+  })
+  return found
+}
+
 function coverLevel(
   box: Readonly<Box>,
   cell: Float64Array,
@@ -107,16 +125,22 @@ function coverLevel(
   [strideY, strideX]: [number, number],
   offset: number,
   positiveIou: number,
+  onPositive?: (anchor: Box) => void,
 ): { best: number; positives: number } {
   let best = 0
   let positives = 0
   const boxArea = (box[2] - box[0]) * (box[3] - box[1])
   for (let a = 0; a < cell.length; a += 4) {
     const [x1, y1, x2, y2] = [cell[a]!, cell[a + 1]!, cell[a + 2]!, cell[a + 3]!]
-    const at = (row: number, column: number) => {
+    const anchorAt = (row: number, column: number): Box => {
       const x = (column + offset) * strideX
       const y = (row + offset) * strideY
-      return iou(box, [x + x1, y + y1, x + x2, y + y2])
+      return [x + x1, y + y1, x + x2, y + y2]
+    }
+    const at = (row: number, column: number) => iou(box, anchorAt(row, column))
+    const count = (r: number, c: number) => {
+      positives++
+      onPositive?.(anchorAt(r, c))
     }
     // Along each axis the overlap falls with the distance of the centres: the nearest cell is the best one.
     const place = (low: number, high: number, c1: number, c2: number, stride: number, count: number) =>
@@ -131,9 +155,9 @@ function coverLevel(
     // Positive cells of a row form an interval around the best column, and so do the rows.
     for (const step of [-1, 1])
       for (let r = step === -1 ? row : row + 1; r >= 0 && r < rows && at(r, column) >= positiveIou; r += step) {
-        positives++
-        for (let c = column - 1; c >= 0 && at(r, c) >= positiveIou; c--) positives++
-        for (let c = column + 1; c < columns && at(r, c) >= positiveIou; c++) positives++
+        count(r, column)
+        for (let c = column - 1; c >= 0 && at(r, c) >= positiveIou; c--) count(r, c)
+        for (let c = column + 1; c < columns && at(r, c) >= positiveIou; c++) count(r, c)
       }
   }
   return { best, positives }

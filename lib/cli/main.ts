@@ -5,9 +5,16 @@ import { join } from 'node:path'
 import { Command, CommanderError, Option } from 'commander'
 import { packageRoot } from '../package-root.js'
 import { type CommandFile, collectSet, type GlobalOptions } from './command.js'
+import { anchorsOptimizeCommand } from './commands/anchors-optimize.js'
+import { anchorsReportCommand } from './commands/anchors-report.js'
 import { buildCommand } from './commands/build.js'
 import { configInitCommand, configSchemaCommand, configShowCommand } from './commands/config.js'
+import { dataCheckCommand } from './commands/data-check.js'
 import { dataPrepareCommand } from './commands/data-prepare.js'
+import { dataSplitCommand } from './commands/data-split.js'
+import { dataStatsCommand } from './commands/data-stats.js'
+import { dataSynthCommand } from './commands/data-synth.js'
+import { dataViewCommand } from './commands/data-view.js'
 import { demoCommand } from './commands/demo.js'
 import { doctorCommand } from './commands/doctor.js'
 import { evaluateCommand } from './commands/evaluate.js'
@@ -20,7 +27,14 @@ import { reportError } from './report-error.js'
 
 const commands: readonly CommandFile[] = [
   demoCommand,
+  dataCheckCommand,
   dataPrepareCommand,
+  dataStatsCommand,
+  dataViewCommand,
+  dataSplitCommand,
+  dataSynthCommand,
+  anchorsReportCommand,
+  anchorsOptimizeCommand,
   trainCommand,
   evaluateCommand,
   exportCommand,
@@ -35,6 +49,7 @@ const commands: readonly CommandFile[] = [
 
 const groups: Record<string, string> = {
   data: 'prepare and inspect datasets',
+  anchors: 'fit anchors to the lesions of a dataset',
   config: 'show, start or describe a configuration',
 }
 

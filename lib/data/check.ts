@@ -7,7 +7,7 @@ import { findLeaks, type Leak } from './leak.js'
 import { leakImagesOf, splitImagesOf } from './prepared.js'
 import { type Split, splitImages } from './split.js'
 import { coverage, decodeTissue } from './tissue.js'
-import type { ImageRecord, Problem, ProblemLevel } from './types.js'
+import type { Box, ImageRecord, Problem, ProblemLevel } from './types.js'
 
 /** A record, with what preparation found where it has run. */
 export type CheckedRecord = ImageRecord & { cache?: CacheEntry }
@@ -51,7 +51,15 @@ export interface FixProposal {
   /** Image id, or `<image id>#<lesion id>`; null where the rule names none. */
   target: string | null
   action: 'exclude' | 'correct' | 'look'
+  message: string
+  where: string
   fix: string
+}
+
+/** Equal bins from 0: bin i covers [i * width, (i + 1) * width). */
+export interface Histogram {
+  width: number
+  counts: number[]
 }
 
 export interface CheckReport {
@@ -71,6 +79,8 @@ export interface CheckReport {
   sizesPx: { width: Spread; height: Spread; side: Spread } | null
   /** Square root of the box area, of lesions whose spacing is known. */
   sizesMm: Spread | null
+  /** Of the same measure: mm where every lesion's spacing is known, else pixels of the source. */
+  sizeHistogram: (Histogram & { unit: 'mm' | 'px' }) | null
   rules: RuleCount[]
   duplicates: string[][]
   leaks: Leak[]
@@ -101,6 +111,7 @@ export function checkDataset(input: CheckInput, options: CheckOptions = {}): Che
     ...records.flatMap(sideProblem),
   ]
   const lesions = records.flatMap((record) => trained(record).map((lesion) => ({ record, lesion })))
+  const millimetres = sizesMm(lesions)
   const rules = countRules(problems)
   const failing = rules.some(({ level }) => level === 'error' || options.strict === true)
   return {
@@ -127,9 +138,15 @@ export function checkDataset(input: CheckInput, options: CheckOptions = {}): Che
         : {
             width: spread(lesions.map(({ lesion: { box } }) => box[2] - box[0])),
             height: spread(lesions.map(({ lesion: { box } }) => box[3] - box[1])),
-            side: spread(lesions.map(({ lesion: { box } }) => Math.sqrt((box[2] - box[0]) * (box[3] - box[1])))),
+            side: spread(lesions.map(({ lesion: { box } }) => boxSide(box))),
           },
-    sizesMm: sizesMm(lesions),
+    sizesMm: millimetres.length === 0 ? null : spread(millimetres),
+    sizeHistogram:
+      lesions.length === 0
+        ? null
+        : millimetres.length === lesions.length
+          ? { unit: 'mm', ...histogram(millimetres) }
+          : { unit: 'px', ...histogram(lesions.map(({ lesion: { box } }) => boxSide(box))) },
     rules,
     duplicates,
     leaks,
@@ -236,17 +253,33 @@ function tally(values: readonly string[]): Record<string, number> {
 }
 
 /** Quantiles are the values at floor(q * (n - 1)) of the sorted list. */
-function spread(values: readonly number[]): Spread {
+export function spread(values: readonly number[]): Spread {
   const sorted = [...values].sort((a, b) => a - b)
   const at = (share: number) => sorted[Math.floor(share * (sorted.length - 1))]!
   return { count: sorted.length, min: at(0), p5: at(0.05), median: at(0.5), p95: at(0.95), max: at(1) }
 }
 
-function sizesMm(lesions: readonly { record: ImageRecord; lesion: ImageRecord['lesions'][number] }[]): Spread | null {
-  const known = lesions.flatMap(({ record: { spacingMm }, lesion: { box } }) =>
+function sizesMm(lesions: readonly { record: ImageRecord; lesion: ImageRecord['lesions'][number] }[]): number[] {
+  return lesions.flatMap(({ record: { spacingMm }, lesion: { box } }) =>
     spacingMm === null ? [] : [Math.sqrt((box[2] - box[0]) * spacingMm[1] * (box[3] - box[1]) * spacingMm[0])],
   )
-  return known.length === 0 ? null : spread(known)
+}
+
+/** Square root of the area. */
+function boxSide([x1, y1, x2, y2]: Readonly<Box>): number {
+  return Math.sqrt((x2 - x1) * (y2 - y1))
+}
+
+const MAX_BINS = 24
+
+/** At most 24 bins of a round width, for values of at least 0. */
+export function histogram(values: readonly number[]): Histogram {
+  const most = Math.max(...values)
+  const widths = [1, 10, 100, 1000, 10_000, 100_000].flatMap((decade) => [1, 2, 5].map((step) => step * decade))
+  const width = widths.find((candidate) => most / candidate < MAX_BINS) ?? most
+  const counts = new Array<number>(Math.floor(most / width) + 1).fill(0)
+  for (const value of values) counts[Math.floor(value / width)]!++
+  return { width, counts }
 }
 
 function planOf(records: readonly CheckedRecord[], multiple: number): CheckReport['plan'] {
@@ -275,13 +308,40 @@ function proposal(problem: Problem): FixProposal {
   const name = typeof target === 'string' ? target : null
   const action =
     problem.level === 'error' ? (name === null ? 'correct' : 'exclude') : name === null ? 'look' : 'exclude'
-  return { rule: problem.rule, target: name, action: problem.rule === 'image/side' ? 'look' : action, fix: problem.fix }
+  const { rule, message, where, fix } = problem
+  return { rule, target: name, action: rule === 'image/side' ? 'look' : action, message, where, fix }
 }
 
 /** Targets of all proposals to exclude, sorted: the content of `data.exclude`. */
 export function exclusionList(report: CheckReport): string[] {
   const targets = report.fixes.flatMap((fix) => (fix.action === 'exclude' && fix.target !== null ? [fix.target] : []))
   return [...new Set(targets)].sort()
+}
+
+/**
+ * The proposals as a text to edit: one image or lesion to leave out per line, the reason above it; everything else is a comment.
+ * `parsePlan` reads it back.
+ */
+export function fixPlan(report: CheckReport): string {
+  const lines = [
+    '# Proposals of `data check`. Lines without # are left out by `data prepare --exclude-from` this file.',
+  ]
+  const listed = new Set<string>()
+  for (const { rule, target, action, message, where, fix } of report.fixes) {
+    lines.push(`# ${action} ${rule}: ${message} (${where}) -> ${fix}`.replaceAll(/\s+/g, ' '))
+    if (action !== 'exclude' || target === null || listed.has(target)) continue
+    listed.add(target)
+    lines.push(target)
+  }
+  return `${lines.join('\n')}\n`
+}
+
+/** Ids that a plan, or any list with one id per line, leaves out. */
+export function parsePlan(text: string): string[] {
+  return text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '' && !line.startsWith('#'))
 }
 
 /** The report as plain text: rules, counts, sizes, plan. Extra sections (anchor coverage) may be appended by the caller. */

@@ -138,6 +138,10 @@ export const ADAPTERS = [
 ] as const
 export type AdapterName = (typeof ADAPTERS)[number]
 
+/** Formats that annotations can be written in. */
+export const EXPORT_FORMATS = ['coco', 'keras-csv', 'voc', 'yolo'] as const
+export type ExportFormat = (typeof EXPORT_FORMATS)[number]
+
 /** Options of all adapters; each reads what concerns it. Names follow the configuration keys `data.*`. */
 export interface AdapterOptions {
   /** Regular expression on the path, with a named group `patient` and optionally `laterality` and `view`. */

@@ -1,6 +1,5 @@
-// How many workers and threads a predictor uses when nobody says: together no more than the cores that the process may use.
-import { readFileSync } from 'node:fs'
-import { availableParallelism } from 'node:os'
+// How many workers and threads a predictor uses when nobody says: together no more than the cores that the machine offers.
+import { chooseThreads, readMachine } from '../machine.js'
 
 export interface WorkerThreads {
   workers: number
@@ -11,21 +10,8 @@ export interface WorkerThreads {
 export function fitThreads(
   workers: number | undefined,
   threadsPerWorker: number | undefined,
-  cores = usableCores(),
+  cores = chooseThreads(readMachine()).intraOp,
 ): WorkerThreads {
   const count = workers ?? 1
   return { workers: count, threadsPerWorker: threadsPerWorker ?? Math.max(1, Math.floor(cores / count)) }
-}
-
-/** Cores by affinity, limited by the container's quota (cgroup v2), at least 1. */
-export function usableCores(read: (path: string) => string = (path) => readFileSync(path, 'utf8')): number {
-  const cores = availableParallelism()
-  let quota = cores
-  try {
-    const [limit, period] = read('/sys/fs/cgroup/cpu.max').trim().split(' ')
-    if (limit !== 'max') quota = Math.floor(Number(limit) / Number(period))
-  } catch {
-    // No cgroup v2 here: affinity alone decides.
-  }
-  return Math.max(1, Math.min(cores, Number.isFinite(quota) ? quota : cores))
 }

@@ -1,4 +1,4 @@
-// Line plots for histories and curves, drawn as SVG by Vega-Lite on Vega (no canvas, no browser). Colours are from Okabe and
+// Line plots for histories and curves, and histograms, drawn as SVG by Vega-Lite on Vega (no canvas, no browser). Colours are from Okabe and
 // Ito's palette, safe for colour-blind readers; series differ in dash pattern too, so that colour never stands alone.
 import { parse, View } from 'vega'
 import { compile, type TopLevelSpec } from 'vega-lite'
@@ -93,9 +93,51 @@ export function linePlotSpec(plot: LinePlot): TopLevelSpec {
 
 /** Draws a plot as a standalone SVG text with a title for screen readers. */
 export async function linePlotSvg(plot: LinePlot): Promise<string> {
-  const view = new View(parse(compile(linePlotSpec(plot)).spec), { renderer: 'none' })
+  return draw(linePlotSpec(plot), `${plot.title}: ${plot.series.map((s) => s.name).join(', ')} over ${plot.xTitle}`)
+}
+
+export interface HistogramPlot {
+  title: string
+  xTitle: string
+  yTitle: string
+  /** Bin i covers [i * binWidth, (i + 1) * binWidth). */
+  binWidth: number
+  counts: number[]
+  width?: number
+  height?: number
+}
+
+/** The Vega-Lite description of a histogram with ready bins. */
+export function histogramSpec({ title, xTitle, yTitle, binWidth, counts, width, height }: HistogramPlot): TopLevelSpec {
+  const values = counts.map((count, i) => ({ from: i * binWidth, to: (i + 1) * binWidth, count }))
+  return {
+    $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
+    title: { text: title, anchor: 'start', fontSize: 14 },
+    width: width ?? 560,
+    height: height ?? 200,
+    background: 'white',
+    config: { font: 'system-ui, sans-serif', axis: { gridColor: '#e5e5e5' } },
+    data: { values },
+    mark: { type: 'bar', color: palette[0], stroke: 'white' },
+    encoding: {
+      x: { field: 'from', type: 'quantitative', title: xTitle, bin: { binned: true, step: binWidth } },
+      x2: { field: 'to' },
+      y: { field: 'count', type: 'quantitative', title: yTitle },
+    },
+  } as unknown as TopLevelSpec
+}
+
+/** Draws a histogram as a standalone SVG text; its label for screen readers says what it holds. */
+export async function histogramSvg(plot: HistogramPlot): Promise<string> {
+  const total = plot.counts.reduce((sum, n) => sum + n, 0)
+  const most = plot.counts.indexOf(Math.max(...plot.counts))
+  const range = `${most * plot.binWidth} to ${(most + 1) * plot.binWidth}`
+  return draw(histogramSpec(plot), `${plot.title}: ${total} in all, most from ${range} (${plot.xTitle})`)
+}
+
+async function draw(spec: TopLevelSpec, label: string): Promise<string> {
+  const view = new View(parse(compile(spec).spec), { renderer: 'none' })
   const svg = await view.toSVG()
   view.finalize()
-  const label = `${plot.title}: ${plot.series.map((s) => s.name).join(', ')} over ${plot.xTitle}`
   return svg.replace('<svg ', `<svg role="img" aria-label="${label.replace(/[<>&"]/g, '')}" `)
 }

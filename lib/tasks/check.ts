@@ -1,71 +1,139 @@
 // `data check`: looks at a dataset as it was downloaded, or at a prepared folder, and says what is in it and what is wrong.
 // Anchor coverage is added when a configuration is given. Nothing is changed; the caller prints and writes.
-import { existsSync } from 'node:fs'
-import { join, resolve } from 'node:path'
-import { anchorCoverage, type Coverage } from '../anchors/coverage.js'
-import { detectorConfig, padMultiple } from '../config/detector.js'
+import { basename, resolve } from 'node:path'
+import { writeFileAtomic } from '../atomic-write.js'
+import { padMultiple } from '../config/detector.js'
 import type { Config } from '../config/schema.js'
-import { type CheckInput, type CheckReport, checkDataset as checkRecords } from '../data/check.js'
-import { readDataset } from '../data/formats/index.js'
-import { openPrepared } from '../data/prepared.js'
-import { scaleOf } from '../data/sampler.js'
-import type { AdapterName, AdapterOptions } from '../data/types.js'
+import { type CheckReport, checkDataset as checkRecords, type Spread } from '../data/check.js'
+import { type DatasetPage, datasetPageHtml } from '../report/dataset-page.js'
+import { type AnchorReport, reportAnchors } from './anchors.js'
+import { readRecords, type SourceOptions, trainingImages } from './training-boxes.js'
 
-export { type CheckReport, exclusionList, formatCheck } from '../data/check.js'
+export { type CheckReport, exclusionList, fixPlan, formatCheck, parsePlan } from '../data/check.js'
 
-export interface CheckDatasetOptions {
-  adapter?: AdapterName
-  reading?: AdapterOptions
+export interface CheckDatasetOptions extends Omit<SourceOptions, 'verify'> {
   /** Warnings fail too. */
   strict?: boolean
   /** Adds the coverage of its anchors at the scale of its training images. */
   config?: Config
 }
 
-export async function checkDataset(
-  folder: string,
-  options: CheckDatasetOptions = {},
-): Promise<CheckReport & { coverage: Coverage | null }> {
-  const { config } = options
-  const input = existsSync(join(folder, 'prepared.json'))
-    ? await preparedInput(folder)
-    : await sourceInput(folder, options)
-  const multiple = config === undefined ? 128 : padMultiple(config)
+export type DatasetCheck = CheckReport & {
+  anchors: AnchorReport | null
+  /** A split was there to look for leaks in. */
+  leaksChecked: boolean
+}
+
+export async function checkDataset(folder: string, options: CheckDatasetOptions = {}): Promise<DatasetCheck> {
+  const { config, strict = false, ...source } = options
+  const input = await readRecords(folder, { ...source, verify: 'full' })
   const report = checkRecords(input, {
-    multiple,
-    strict: options.strict ?? false,
+    multiple: config === undefined ? 128 : padMultiple(config),
+    strict,
     ...(config === undefined ? {} : { classes: config.data.classes }),
   })
-  return { ...report, coverage: config === undefined ? null : coverageOf(input, config, multiple) }
+  const anchors = config === undefined ? null : reportAnchors(trainingImages(input, config), config)
+  const leaksChecked = input.split !== undefined || input.records.some((record) => record.split !== null)
+  return { ...report, anchors, leaksChecked }
 }
 
-async function preparedInput(folder: string): Promise<CheckInput> {
-  const { records, split } = await openPrepared(folder, { verify: 'full' })
-  return { records, split, problems: [] }
+/** Writes the report as one HTML page. */
+export async function writeCheckPage(folder: string, check: DatasetCheck, out: string): Promise<void> {
+  await writeFileAtomic(out, await datasetPageHtml(pageOf(basename(resolve(folder)), check)))
 }
 
-async function sourceInput(folder: string, { adapter, reading }: CheckDatasetOptions): Promise<CheckInput> {
-  const { records, problems } = await readDataset(resolve(folder), {
-    ...reading,
-    ...(adapter === undefined ? {} : { adapter }),
-  })
-  return { records, problems }
+function pageOf(name: string, check: DatasetCheck): DatasetPage {
+  const { rules, counts, plan } = check
+  const errors = rules.filter((rule) => rule.level === 'error')
+  const say = (list: typeof rules) => `${list.reduce((sum, r) => sum + r.count, 0)} by ${list.length} rules`
+  const found =
+    rules.length === 0
+      ? 'No rule fired.'
+      : `Errors: ${say(errors)}. Warnings: ${say(rules.filter((rule) => rule.level === 'warning'))}.`
+  const list = (record: Record<string, number>) => Object.entries(record)
+  const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(2)} GiB`
+  const largest = plan.largestImage
+  return {
+    title: `Dataset ${name}`,
+    notice: `${found} Nothing was changed.`,
+    facts: [
+      ['images', String(check.images)],
+      ['patients', String(check.patients)],
+      ['images with lesions of the trained classes', String(check.positive)],
+      ['negative: annotated, without such a lesion', String(check.negative)],
+      ['not annotated: content unknown, in no part', String(check.unannotated)],
+    ],
+    counts: [
+      { title: 'view', entries: list(counts.view) },
+      { title: 'side', entries: list(counts.side) },
+      { title: 'density', entries: list(counts.density) },
+      { title: 'BI-RADS', entries: list(counts.biRads) },
+      { title: 'part in the source', entries: list(counts.part) },
+      { title: 'lesion class', entries: list(counts.lesionClass) },
+      { title: 'lesions per image', entries: list(check.lesionsPerImage) },
+      { title: 'flag', entries: list(counts.flag) },
+      {
+        title: 'rows x columns',
+        entries: list(counts.size)
+          .sort(([, a], [, b]) => b - a)
+          .slice(0, 12),
+      },
+    ],
+    sizes: sizeRows(check),
+    histogram: check.sizeHistogram,
+    coverage: check.anchors === null || check.anchors.coverage.boxes.length === 0 ? null : coverageOf(check.anchors),
+    rules: rules.map(({ rule, level, count, example }) => ({ rule, level, count, ...example })),
+    boxes: check.fixes.filter(({ rule }) => rule.startsWith('box/')),
+    duplicates: check.duplicates,
+    leaks: check.leaks,
+    leaksChecked: check.leaksChecked,
+    plan: [
+      ['prepared folder, expected', gib(plan.cacheBytes.expected)],
+      ['prepared folder, at most', gib(plan.cacheBytes.maximum)],
+      ...(largest === null
+        ? []
+        : ([
+            ['largest image', `${largest.id}: ${largest.height} rows x ${largest.width} columns`],
+            ['its canvas', `${largest.canvas[0]} x ${largest.canvas[1]}`],
+            ['its network input, one channel in fp32', gib(largest.inputBytes)],
+          ] as [string, string][])),
+    ],
+  }
 }
 
-/** Boxes at training scale: resized by `data.resize` for the resized strategy, the source's pixels otherwise. */
-function coverageOf({ records }: CheckInput, config: Config, multiple: number): Coverage {
-  const { model, anchors, matcher } = detectorConfig(config)
-  const up = (value: number) => Math.ceil(value / multiple) * multiple
-  const images = records.flatMap((record) => {
-    const lesions = record.lesions.filter((lesion) => config.data.classes.includes(lesion.class) && !lesion.ignore)
-    if (lesions.length === 0) return []
-    const [x1, y1, x2, y2] = 'cache' in record && record.cache ? record.cache.crop : [0, 0, record.width, record.height]
-    const image = { id: record.id, width: x2 - x1, height: y2 - y1, spacingMm: record.spacingMm?.[0] ?? null }
-    const s = config.train.strategy === 'resized' ? scaleOf(image, config.data.resize) : 1
-    const boxes = lesions.map(({ box }): [number, number, number, number] => {
-      return [(box[0] - x1) * s, (box[1] - y1) * s, (box[2] - x1) * s, (box[3] - y1) * s]
-    })
-    return [{ height: up(image.height * s), width: up(image.width * s), boxes }]
-  })
-  return anchorCoverage(images, anchors, model.levels, matcher.positiveIou)
+function sizeRows({ sizesPx, sizesMm }: CheckReport): (string | number)[][] {
+  const row = (name: string, s: Spread, digits: number) => [
+    name,
+    ...[s.min, s.p5, s.median, s.p95, s.max].map((value) => value.toFixed(digits)),
+  ]
+  if (sizesPx === null) return []
+  return [
+    row('width, source pixels', sizesPx.width, 0),
+    row('height, source pixels', sizesPx.height, 0),
+    row('square root of the area, source pixels', sizesPx.side, 0),
+    ...(sizesMm === null ? [] : [row(`square root of the area, mm (${sizesMm.count} with spacing)`, sizesMm, 1)]),
+  ]
+}
+
+function coverageOf({ coverage, sizes, missed, positiveIou }: AnchorReport): NonNullable<DatasetPage['coverage']> {
+  const mean = coverage.meanBestIou!
+  return {
+    about: `An anchor is positive from IoU ${positiveIou}. Best IoU per lesion: mean ${mean.toFixed(3)}, least ${coverage.minimumBestIou!.toFixed(3)}; median of positive anchors per lesion ${coverage.medianPositives}.`,
+    sizes: sizes.map((s) => [
+      s.to === null ? `${s.from} and more` : `${s.from} to ${s.to}`,
+      s.boxes,
+      s.covered,
+      s.recall.toFixed(3),
+      s.meanBestIou.toFixed(3),
+      s.minimumBestIou.toFixed(3),
+    ]),
+    levels: coverage.levels.map((l) => [
+      `P${l.level}`,
+      Math.round(l.anchors),
+      `${(100 * l.share).toFixed(1)} %`,
+      l.positives,
+      l.onlyHere,
+    ]),
+    missed: missed.map((m) => `${m.id}: best IoU ${m.bestIou.toFixed(3)}`),
+  }
 }

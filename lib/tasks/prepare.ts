@@ -1,6 +1,6 @@
 // `data prepare`: from a dataset as it was downloaded to a prepared folder. Puts the adapters and the preparation together.
-import { resolve } from 'node:path'
-import { readDataset } from '../data/formats/index.js'
+import { join, resolve } from 'node:path'
+import { type ExportFormat, exportDataset, readDataset } from '../data/formats/index.js'
 import { headerLine, throwErrors } from '../data/manifest.js'
 import { type PreparedSummary, type PrepareOptions, prepareRecords } from '../data/prepare.js'
 import type { AdapterName, AdapterOptions, Problem } from '../data/types.js'
@@ -12,6 +12,8 @@ export interface PrepareDatasetOptions extends PrepareOptions {
   reading?: AdapterOptions
   /** Problems of level warning, as they are found. */
   onProblem?: (problem: Problem) => void
+  /** Also write the annotations in these formats, to `labels/<format>` in the prepared folder; paths are those of the source. */
+  writeLabels?: readonly ExportFormat[]
 }
 
 /**
@@ -21,8 +23,8 @@ export interface PrepareDatasetOptions extends PrepareOptions {
 export async function prepareDataset(
   root: string,
   options: PrepareDatasetOptions,
-): Promise<PreparedSummary & { problems: Problem[] }> {
-  const { adapter, reading, onProblem, ...rest } = options
+): Promise<PreparedSummary & { problems: Problem[]; labels: string[] }> {
+  const { adapter, reading, onProblem, writeLabels = [], ...rest } = options
   const dataset = await readDataset(resolve(root), { ...reading, ...(adapter === undefined ? {} : { adapter }) })
   for (const problem of dataset.problems) onProblem?.(problem)
   throwErrors(dataset.problems, root)
@@ -37,5 +39,9 @@ export async function prepareDataset(
     },
     rest,
   )
-  return { ...summary, problems: dataset.problems }
+  const skipped = new Set(summary.skipped.map(({ id }) => id))
+  const records = dataset.records.filter(({ id }) => !skipped.has(id))
+  const labels = writeLabels.map((format) => join(summary.folder, 'labels', format))
+  for (const [n, format] of writeLabels.entries()) await exportDataset(format, records, labels[n]!)
+  return { ...summary, problems: dataset.problems, labels }
 }

@@ -3,6 +3,8 @@ import { findLeaks, type Leak } from '../data/leak.js'
 import { leakImagesOf, openRecords, splitImagesOf, writeSplit } from '../data/prepared.js'
 import { partCounts, type Split, type SplitOptions, splitImages } from '../data/split.js'
 
+export type { SplitOptions } from '../data/split.js'
+
 export interface SplitSummary {
   folder: string
   split: Split

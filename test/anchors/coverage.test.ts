@@ -1,5 +1,5 @@
 import t from 'tap'
-import { anchorCoverage } from '../../lib/anchors/coverage.js'
+import { anchorCoverage, positiveAnchors } from '../../lib/anchors/coverage.js'
 import { type AnchorConfig, anchorTable, gridSizes } from '../../lib/geometry/anchors.js'
 import { type Box, boxAt, iou } from '../../lib/geometry/boxes.js'
 import { randomStream } from '../../lib/random.js'
@@ -36,6 +36,12 @@ t.test('agrees with the full table of anchors', (t) => {
     t.ok(Math.abs(coverage.boxes[b]!.bestIou - best) < 1e-9, `best IoU ${best}`)
     const positives = levels.map((_, l) => ious.slice(starts[l], starts[l + 1]).filter((v) => v >= 0.5).length)
     t.same(coverage.boxes[b]!.positives, positives)
+    const listed = positiveAnchors(box, [height, width], config, levels, 0.5)
+    t.equal(
+      listed.length,
+      positives.reduce((sum, n) => sum + n, 0),
+    )
+    t.ok(listed.every((anchor) => iou(anchor, box) >= 0.5))
   }
   t.equal(
     coverage.levels.reduce((sum, level) => sum + level.anchors, 0),

@@ -1,5 +1,6 @@
 import t from 'tap'
-import { fitThreads, usableCores } from '../../lib/predict/threads.js'
+import { chooseThreads, readMachine } from '../../lib/machine.js'
+import { fitThreads } from '../../lib/predict/threads.js'
 
 t.test('workers and threads together use the cores', async (t) => {
   t.strictSame(fitThreads(undefined, undefined, 8), { workers: 1, threadsPerWorker: 8 })
@@ -8,22 +9,6 @@ t.test('workers and threads together use the cores', async (t) => {
   t.strictSame(fitThreads(2, 5, 2), { workers: 2, threadsPerWorker: 5 })
 })
 
-t.test("the container's quota limits the cores", async (t) => {
-  const all = usableCores(() => 'max 100000\n')
-  t.ok(all >= 1)
-  t.equal(
-    usableCores(() => '100000 100000\n'),
-    1,
-  )
-  t.equal(
-    usableCores(() => '50000 100000\n'),
-    1,
-    'never less than one',
-  )
-  t.equal(
-    usableCores(() => {
-      throw new Error('no such file')
-    }),
-    all,
-  )
+t.test("the machine's own choice is the default", async (t) => {
+  t.equal(fitThreads(undefined, undefined).threadsPerWorker, chooseThreads(readMachine()).intraOp)
 })

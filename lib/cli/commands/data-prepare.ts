@@ -1,26 +1,17 @@
 // `data prepare`: a dataset as it was downloaded becomes a prepared folder.
-import { Option } from 'commander'
-
-import { UsageError } from '../../errors.js'
-import { ADAPTERS, type AdapterName } from '../../tasks/names.js'
+import { InvalidArgumentError, Option } from 'commander'
+import { EXPORT_FORMATS, type ExportFormat } from '../../tasks/names.js'
 import type { PrepareDatasetOptions } from '../../tasks/prepare.js'
 import { type CommandFile, integerOption } from '../command.js'
 import { progressBar } from '../progress-bar.js'
+import { declareReading, type ReadingFlags, sourceOptions } from '../reading-options.js'
+import { declareSplit, type SplitFlags, splitOptions } from '../split-options.js'
 
-interface PrepareFlags {
+interface PrepareFlags extends ReadingFlags, SplitFlags {
   out: string
-  adapter?: AdapterName
-  annotations?: string
-  classesFile?: string
-  images?: string
-  patientPattern?: string
   crop: boolean
   maskBackground?: boolean
-  split?: 'holdout' | 'kfold' | 'official' | 'image-wise'
-  ratio?: string
-  folds?: number
-  seed: number
-  exclude?: string
+  writeLabels?: ExportFormat[]
   skipBroken?: boolean
   replace?: boolean
   workers?: number
@@ -37,31 +28,19 @@ export const dataPrepareCommand: CommandFile = {
     command
       .argument('<dir>', 'dataset as it was downloaded')
       .requiredOption('--out <dir>', 'folder to write')
-      .addOption(new Option('--adapter <name>', 'format; default: recognised').choices(ADAPTERS))
-      .option('--annotations <file>', 'annotation file where it is not the customary one')
-      .option('--classes-file <file>', 'class file of the keras-retinanet CSV, names file of YOLO')
-      .option('--images <dir>', 'folder of the images where it is not the customary one')
-      .option(
-        '--patient-pattern <regex>',
-        'regular expression on the path with a group (?<patient>...), also (?<laterality>...), (?<view>...)',
-      )
       .option('--no-crop', 'keep whole images instead of the breast region')
       .option('--mask-background', 'set pixels outside the breast to 0')
       .addOption(
-        new Option('--split <method>', 'how images are divided').choices([
-          'holdout',
-          'kfold',
-          'official',
-          'image-wise',
-        ]),
+        new Option(
+          '--write-labels <formats>',
+          'also write the annotations as coco, csv, voc or yolo, separated by commas, to labels/ in the folder',
+        ).argParser(parseFormats),
       )
-      .option('--ratio <list>', 'train, val, test shares such as 0.7,0.15,0.15')
-      .option('--folds <k>', 'folds of a k-fold split', integerOption)
-      .option('--seed <n>', 'seed of the split', integerOption, 0)
-      .option('--exclude <ids>', 'image ids, paths or lesion ids to leave out, separated by commas')
       .option('--skip-broken', 'leave out unreadable images; they are counted and named')
       .option('--replace', 'rebuild a folder that was prepared with other options')
       .option('--workers <n>', 'images prepared at a time', integerOption)
+    declareReading(command)
+    declareSplit(command)
   },
   async run(io, global, options, [dir]) {
     const { prepareDataset } = await import('../../tasks/prepare.js')
@@ -73,8 +52,9 @@ export const dataPrepareCommand: CommandFile = {
     const taskOptions: PrepareDatasetOptions = {
       out: flags.out,
       crop: flags.crop,
-      reading: readingOptions(flags),
+      ...(await sourceOptions(flags, io)),
       split: splitOptions(flags),
+      writeLabels: flags.writeLabels ?? [],
       onProblem: (p) => {
         if (p.level === 'warning') say(`warning ${p.rule}: ${p.message} (${p.where})`)
       },
@@ -85,7 +65,6 @@ export const dataPrepareCommand: CommandFile = {
         )
       },
       onProgress: ({ done, total }) => bar.update(done, total),
-      ...(flags.adapter === undefined ? {} : { adapter: flags.adapter }),
       ...(flags.maskBackground === undefined ? {} : { maskBackground: true }),
       ...(flags.skipBroken === undefined ? {} : { skipBroken: true }),
       ...(flags.replace === undefined ? {} : { replace: true }),
@@ -110,6 +89,7 @@ export const dataPrepareCommand: CommandFile = {
         (s, k) =>
           `  statistics fold ${k}: mean ${s.mean.toFixed(3)}, standard deviation ${s.std.toFixed(3)} over non-zero training pixels`,
       ),
+      ...summary.labels.map((folder) => `  annotations in ${folder}`),
       ...summary.skipped.map((s) => `  skipped ${s.id}: ${s.code}: ${s.message}`),
     ]
     io.stdout(`${lines.join('\n')}\n`)
@@ -117,25 +97,10 @@ export const dataPrepareCommand: CommandFile = {
   },
 }
 
-function readingOptions(flags: PrepareFlags): NonNullable<PrepareDatasetOptions['reading']> {
-  return {
-    ...(flags.annotations === undefined ? {} : { annotations: flags.annotations }),
-    ...(flags.classesFile === undefined ? {} : { classesFile: flags.classesFile }),
-    ...(flags.images === undefined ? {} : { images: flags.images }),
-    ...(flags.patientPattern === undefined ? {} : { patientPattern: flags.patientPattern }),
-    ...(flags.exclude === undefined ? {} : { exclude: flags.exclude.split(',') }),
-  }
-}
-
-function splitOptions(flags: PrepareFlags): NonNullable<PrepareDatasetOptions['split']> {
-  const ratio = flags.ratio?.split(',').map(Number)
-  if (ratio !== undefined && ratio.length !== 3) {
-    throw new UsageError('ARGUMENT', `--ratio: expected three shares such as 0.7,0.15,0.15, got "${flags.ratio}"`)
-  }
-  return {
-    seed: flags.seed,
-    ...(flags.split === undefined ? {} : { method: flags.split }),
-    ...(ratio === undefined ? {} : { ratio: ratio as [number, number, number] }),
-    ...(flags.folds === undefined ? {} : { folds: flags.folds, method: flags.split ?? 'kfold' }),
-  }
+function parseFormats(text: string): ExportFormat[] {
+  return text.split(',').map((word) => {
+    const name = word === 'csv' ? 'keras-csv' : EXPORT_FORMATS.find((each) => each === word)
+    if (name === undefined) throw new InvalidArgumentError(`expected coco, csv, voc or yolo, got "${word}"`)
+    return name
+  })
 }

@@ -10,6 +10,8 @@ import {
   type AdapterName,
   type AdapterOptions,
   type Dataset,
+  EXPORT_FORMATS,
+  type ExportFormat,
   type ImageRecord,
 } from '../types.js'
 import { cbisDdsm } from './cbis-ddsm.js'
@@ -57,9 +59,6 @@ export async function detectAdapter(root: string): Promise<Adapter | undefined> 
   return undefined
 }
 
-export const EXPORT_FORMATS = ['coco', 'keras-csv', 'voc', 'yolo'] as const
-export type ExportFormat = (typeof EXPORT_FORMATS)[number]
-
 /**
  * Texts of a dataset in another format, by file name. Images are not copied: COCO, CSV and VOC name them by the records' paths; YOLO
  * expects them at `images/`, named like the labels.
@@ -86,4 +85,4 @@ export async function exportDataset(
   return [...texts.keys()]
 }
 
-export { throwErrors }
+export { EXPORT_FORMATS, type ExportFormat, throwErrors }
