@@ -33,7 +33,7 @@ export const presets: Record<string, Preset> = {
       model: { backbone: 'resnet18', levels: [3, 4, 5], fpnChannels: 128 },
       anchors: { sizes: [32, 64, 128], strides: [8, 16, 32] },
       loss: { normaliser: 'batch' },
-      train: { strategy: 'resized', epochs: 40, lr: 5e-4, evaluateEvery: 10, schedule: { warmupSteps: 10 } },
+      train: { strategy: 'resized', epochs: 40, lr: 1e-3, evaluateEvery: 10, schedule: { warmupSteps: 20 } },
       evaluate: { split: 'train', bootstrap: 0 },
     },
   },

@@ -134,8 +134,8 @@ struct SessionConfig {
 /// unlike levels) are errors here too.
 SessionConfig parse_session_config(const std::string& json);
 
-/// Those parts of a DetectorConfig that the text holds, by the same rules; absent parts stay empty and must not be used. For
-/// single ops in tests and benchmarks.
+/// Those parts of a DetectorConfig that the text holds, by the same rules; absent parts stay empty
+/// and must not be used. For single ops in tests and benchmarks.
 DetectorConfig parse_detector_parts(const std::string& json);
 
 /// What may change within a run.

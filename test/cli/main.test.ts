@@ -1,7 +1,7 @@
 // The command line without a process: help, versions, errors with their exit codes.
 import t from 'tap'
-import { runCli } from '../../lib/cli/main.js'
 import type { Io } from '../../lib/cli/io.js'
+import { runCli } from '../../lib/cli/main.js'
 
 async function run(...argv: string[]) {
   let out = ''
@@ -23,11 +23,26 @@ async function run(...argv: string[]) {
 t.test('help lists the commands; each command ends with two examples and the exit codes', async (t) => {
   const { code, out } = await run('--help')
   t.equal(code, 0)
-  for (const name of ['demo', 'data', 'train', 'evaluate', 'export', 'predict', 'info', 'config', 'doctor', 'build']) t.match(out, name)
-  for (const words of [['train'], ['evaluate'], ['export'], ['predict'], ['info'], ['demo'], ['doctor'], ['build'], ['data', 'prepare'], ['config', 'show']]) {
+  for (const name of ['demo', 'data', 'train', 'evaluate', 'export', 'predict', 'info', 'config', 'doctor', 'build'])
+    t.match(out, name)
+  for (const words of [
+    ['train'],
+    ['evaluate'],
+    ['export'],
+    ['predict'],
+    ['info'],
+    ['demo'],
+    ['doctor'],
+    ['build'],
+    ['data', 'prepare'],
+    ['config', 'show'],
+  ]) {
     const help = await run(...words, '--help')
     t.equal(help.code, 0, words.join(' '))
-    t.match(help.out, new RegExp(`Examples:\n  mammo-retinanet ${words.join(' ')}.*\n  mammo-retinanet ${words.join(' ')}`))
+    t.match(
+      help.out,
+      new RegExp(`Examples:\n  mammo-retinanet ${words.join(' ')}.*\n  mammo-retinanet ${words.join(' ')}`),
+    )
     t.match(help.out, 'Exit codes: 0 success')
   }
 })

@@ -1,5 +1,6 @@
-// Anchors of one canvas. Kernels compute an anchor from its index through AnchorGrid; `anchor_table` materialises them once
-// per canvas (cached). Order: level, y, x, ratio, scale. Method: retinanet spec 2.1, 3.1.
+// Anchors of one canvas. Kernels compute an anchor from its index through AnchorGrid;
+// `anchor_table` materialises them once per canvas (cached). Order: level, y, x, ratio, scale.
+// Method: retinanet spec 2.1, 3.1.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -19,7 +20,8 @@ struct AnchorLevel {
   int64_t first;
 };
 
-/// Plain data, cheap to copy into kernels. base[a] is anchor a of a cell at the origin: x1, y1, x2, y2 (offset included).
+/// Plain data, cheap to copy into kernels. base[a] is anchor a of a cell at the origin: x1, y1, x2,
+/// y2 (offset included).
 struct AnchorGrid {
   std::vector<AnchorLevel> levels;
   std::vector<std::array<std::array<float, 4>, 32>> base;  // [level][a]

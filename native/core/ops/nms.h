@@ -1,4 +1,5 @@
-// Greedy non-maximum suppression, IoU strictly above the threshold suppresses; equal scores in index order. fp32.
+// Greedy non-maximum suppression, IoU strictly above the threshold suppresses; equal scores in
+// index order. fp32.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -9,6 +10,7 @@ namespace mammo {
 at::Tensor nms(const at::Tensor& boxes, const at::Tensor& scores, double iou_threshold);
 
 /// The same within each class only (labels int64/int32 [n]).
-at::Tensor batched_nms(const at::Tensor& boxes, const at::Tensor& scores, const at::Tensor& labels, double iou_threshold);
+at::Tensor batched_nms(const at::Tensor& boxes, const at::Tensor& scores, const at::Tensor& labels,
+                       double iou_threshold);
 
 }  // namespace mammo

@@ -1,4 +1,5 @@
-// Head outputs to detections: per-level top-k on logits, decode, clip, class-wise NMS, limit. Method: retinanet spec 2.1.
+// Head outputs to detections: per-level top-k on logits, decode, clip, class-wise NMS, limit.
+// Method: retinanet spec 2.1.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -16,11 +17,12 @@ struct ImageDetections {
   at::Tensor labels;  // int32 [d]
 };
 
-/// logits [n, total, K], deltas [n, total, 4]; sizes: real (height, width) per image; canvas (height, width).
-/// Non-finite logits are an Error("NON_FINITE").
-std::vector<ImageDetections> postprocess(const at::Tensor& logits, const at::Tensor& deltas, const AnchorGrid& grid,
+/// logits [n, total, K], deltas [n, total, 4]; sizes: real (height, width) per image; canvas
+/// (height, width). Non-finite logits are an Error("NON_FINITE").
+std::vector<ImageDetections> postprocess(const at::Tensor& logits, const at::Tensor& deltas,
+                                         const AnchorGrid& grid,
                                          const std::vector<std::array<int64_t, 2>>& sizes,
-                                         const std::array<int64_t, 2>& canvas, const CoderConfig& coder,
-                                         const PostConfig& config);
+                                         const std::array<int64_t, 2>& canvas,
+                                         const CoderConfig& coder, const PostConfig& config);
 
 }  // namespace mammo
