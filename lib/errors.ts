@@ -120,6 +120,44 @@ export class ExportError extends MammoError {
   }
 }
 
+/** Answers of the system about a path that a user can change. */
+const PATH_FAULTS = new Set([
+  'EACCES',
+  'EPERM',
+  'EROFS',
+  'ENOENT',
+  'ENOTDIR',
+  'EISDIR',
+  'EEXIST',
+  'ENAMETOOLONG',
+  'ELOOP',
+])
+
+/** Any error as one of ours: the system's refusals of a path become ARGUMENT or DISK_FULL, everything else is a bug. */
+export function asMammoError(error: unknown): MammoError {
+  if (error instanceof MammoError) return error
+  const { code, path, message } = (error ?? {}) as { code?: unknown; path?: unknown; message?: unknown }
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    return new DeviceError('DISK_FULL', 'no space left on the device', {
+      ...(typeof path === 'string' ? { where: path } : {}),
+      fix: 'free disk space or choose another folder, then run the same command again',
+      cause: error,
+    })
+  }
+  if (typeof path === 'string' && PATH_FAULTS.has(String(code))) {
+    return new UsageError(
+      'ARGUMENT',
+      `expected a path that can be used, the system says ${String(message).split(',')[0]}`,
+      {
+        where: path,
+        fix: 'check the path and its permissions, or choose another one',
+        cause: error,
+      },
+    )
+  }
+  return new InternalError(String(message ?? error), { cause: error })
+}
+
 /** A bug in this software. Exit 1. */
 export class InternalError extends MammoError {
   constructor(message: string, parts?: ErrorParts) {

@@ -37,8 +37,18 @@ export function collectSet(text: string, previous: Record<string, string>): Reco
 
 export function integerOption(text: string): number {
   const value = Number(text)
-  if (!Number.isInteger(value)) throw new InvalidArgumentError(`expected an integer, got "${text}"`)
+  if (text.trim() === '' || !Number.isInteger(value))
+    throw new InvalidArgumentError(`expected an integer, got "${text}"`)
   return value
+}
+
+/** A parser of integers of at least `least`. */
+export function integerFrom(least: number): (text: string) => number {
+  return (text) => {
+    const value = integerOption(text)
+    if (value < least) throw new InvalidArgumentError(`expected an integer of at least ${least}, got ${value}`)
+    return value
+  }
 }
 
 export function numberOption(text: string): number {

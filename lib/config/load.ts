@@ -88,6 +88,7 @@ export function defaultConfig(semantics: Semantics = 'mammo'): Config {
 async function readLayer(path: string, problems: ConfigProblem[]): Promise<Layer> {
   const source = await readFile(path, 'utf8').catch((cause: NodeJS.ErrnoException) => {
     throw new ConfigError([{ key: '', message: `cannot read the configuration file (${cause.code})`, file: path }], {
+      fix: 'check the path; `mammo-retinanet config init` prints a file to start from',
       cause,
     })
   })
@@ -215,7 +216,7 @@ function expectation(issue: z.core.$ZodIssue): string {
     case 'too_big':
       return `${issue.origin === 'array' ? 'at most that many items:' : 'a number'} ${issue.inclusive ? '<=' : '<'} ${issue.maximum}`
     default:
-      return issue.message.replace(/^Invalid (string|input): /, '')
+      return issue.message.replace(/^Invalid (string|input): /, '').replace(/^must match pattern/, 'text like')
   }
 }
 

@@ -275,6 +275,12 @@ interface Previous {
 
 /** What a finished folder offers for reuse. Refuses a folder of other options unless it is to be replaced. */
 async function readPrevious(out: string, pixelOptions: PixelOptions, replace: boolean): Promise<Previous | undefined> {
+  if ((await stat(out).catch(() => undefined))?.isDirectory() === false) {
+    throw new UsageError('ARGUMENT', 'expected a folder or a new name for --out, got a file', {
+      where: out,
+      fix: 'choose another --out',
+    })
+  }
   const text = await readFile(join(out, 'prepared.json'), 'utf8').catch(() => undefined)
   if (text === undefined) {
     const names = await readdir(out).catch(() => [])

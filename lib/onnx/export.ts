@@ -72,7 +72,7 @@ const INTENDED_USE: ModelDescription['intendedUse'] = {
 }
 
 /**
- * Builds and writes the model. An older manifest of the same name is removed first: it would describe other bytes. Throws
+ * Builds and writes the model. An older manifest of the same name is removed: it would describe other bytes. Throws
  * ConfigError, ExportError ONNX_UNSUPPORTED, DeviceError DISK_FULL.
  */
 export async function writeModel(options: WriteModelOptions): Promise<ExportResult> {
@@ -90,8 +90,9 @@ export async function writeModel(options: WriteModelOptions): Promise<ExportResu
   })
   const bytes = encodeModel(message)
   const sha256 = createHash('sha256').update(bytes).digest('hex')
-  await rm(manifestPath(out), { force: true })
+  // In this order a full disk leaves the older pair as it was.
   await writeFileAtomic(out, bytes)
+  await rm(manifestPath(out), { force: true })
   return {
     path: out,
     bytes: bytes.length,

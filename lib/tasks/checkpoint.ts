@@ -18,7 +18,10 @@ export async function findCheckpoint(target: string): Promise<OpenedCheckpoint> 
   const path = resolve(target)
   const info = await stat(path).catch(() => undefined)
   if (info === undefined) {
-    throw new UsageError('ARGUMENT', 'expected a run folder or a checkpoint, nothing exists there', { where: target })
+    throw new UsageError('ARGUMENT', 'expected a run folder or a checkpoint, nothing exists there', {
+      where: target,
+      fix: 'give the folder that `train` printed, or a .safetensors file of it',
+    })
   }
   if (info.isFile()) return { path, metadata: await readCheckpointMetadata(path) }
   const found = ['best', 'last'].map((name) => checkpointPath(path, name)).find((file) => existsSync(file))

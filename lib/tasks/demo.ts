@@ -24,8 +24,11 @@ export interface DemoOptions {
 
 export interface DemoResult {
   run: string
-  model: string
-  report: string
+  /** What ended the training early, as in TrainResult; the demo then stops there. null: nothing did. */
+  stopped: string | null
+  /** null when stopped, like `report`. */
+  model: string | null
+  report: string | null
   /** AP at IoU 0.5 on the training images. */
   ap50: number | null
   seconds: Record<string, number>
@@ -68,6 +71,9 @@ export async function demo(options: DemoOptions): Promise<DemoResult> {
       ...(handleSignals === undefined ? {} : { handleSignals }),
     }).done
   })
+  if (result.status === 'interrupted') {
+    return { run: result.directory, stopped: result.stopped, model: null, report: null, ap50: null, seconds }
+  }
   const metrics = await step('evaluate', 'on the training images', () =>
     evaluate(result.directory, { split: 'train', bootstrap: 0, threads }),
   )
@@ -95,5 +101,5 @@ export async function demo(options: DemoOptions): Promise<DemoResult> {
       commands: ['npm ci', 'npm run demo'],
     }),
   )
-  return { run: result.directory, model, report, ap50: metrics.metrics.ap50, seconds }
+  return { run: result.directory, stopped: null, model, report, ap50: metrics.metrics.ap50, seconds }
 }

@@ -88,9 +88,7 @@ export async function evaluate(target: string, options: EvaluateTaskOptions = {}
     throw new UsageError(
       'ARGUMENT',
       'expected a run, a checkpoint, an ONNX model or predictions, nothing exists there',
-      {
-        where: target,
-      },
+      { where: target, fix: 'check the path' },
     )
   }
   const opened = await openTarget(path, info.isDirectory(), options)
@@ -246,7 +244,10 @@ async function scoreOnnx(
       const prediction = await detector.predict(
         { data: pixels, width, height, spacingMm: record.spacingMm, id },
         // Prepared images are cut already when the folder was prepared so; cutting twice would shrink the margin.
-        { threshold: config.evaluate.scoreThreshold, ...(dataset.set.header.options.crop ? { crop: false } : {}) },
+        {
+          threshold: Math.max(scoreFloor, config.evaluate.scoreThreshold),
+          ...(dataset.set.header.options.crop ? { crop: false } : {}),
+        },
       )
       const [dx, dy] = record.cache.crop
       const found = prediction.detections.flatMap(({ box: [x1, y1, x2, y2], score, label }) => {

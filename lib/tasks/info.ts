@@ -27,6 +27,7 @@ export async function describeTarget(target: string): Promise<Info> {
     throw new UsageError(
       'ARGUMENT',
       `expected a file, a run folder or a preset (${Object.keys(presets).join(', ')}), got "${target}"`,
+      { fix: 'check the path or the name' },
     )
   }
   if (info.isDirectory()) return describeRun(target)

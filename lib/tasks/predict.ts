@@ -39,9 +39,12 @@ export async function predict(
   inputs: readonly string[],
   options: PredictTaskOptions,
 ): Promise<PredictSummary> {
-  const sources = (await Promise.all(inputs.map(listImages))).flat()
-  if (sources.length === 0)
-    throw new UsageError('ARGUMENT', `expected at least one image in ${inputs.join(', ')}, got none`)
+  const sources = withUniqueNames((await Promise.all(inputs.map(listImages))).flat())
+  if (sources.length === 0) {
+    throw new UsageError('ARGUMENT', `expected at least one image in ${inputs.join(', ')}, got none`, {
+      fix: `images end in ${[...IMAGE_EXTENSIONS].join(', ')}`,
+    })
+  }
   const truth = options.annotations === undefined ? undefined : await readTruth(options.annotations)
   const { out, outputs, onResult, onError, annotations: _, workers, threadsPerWorker, pictureSide, ...rest } = options
   await mkdir(out, { recursive: true })
@@ -65,7 +68,8 @@ export async function predict(
         try {
           const prediction = await detector.predict(path, { ...rest, id: name })
           if (outputs.includes('json')) await write(`${name}.json`, toJson(prediction))
-          if (outputs.includes('png')) await write(`${name}.png`, await picture(path, prediction, truth, pictureSide))
+          if (outputs.includes('png'))
+            await write(`${name}.png`, await picture(path, prediction, truth, pictureSide, rest.frame))
           summary.predictions.push(prediction)
           onResult?.(prediction, ++done, sources.length)
         } catch (error) {
@@ -90,7 +94,7 @@ export async function predict(
 
 interface ListedImage {
   path: string
-  /** Unique name of the result files: path below the input, without extension. */
+  /** Name of the result files: path below the input, without extension. */
   name: string
 }
 
@@ -99,6 +103,7 @@ async function listImages(input: string): Promise<ListedImage[]> {
   if (info === undefined)
     throw new UsageError('ARGUMENT', 'expected an image, a folder or a manifest.jsonl, nothing exists there', {
       where: input,
+      fix: 'check the path',
     })
   const plain = (path: string, root: string) => ({
     path,
@@ -112,16 +117,42 @@ async function listImages(input: string): Promise<ListedImage[]> {
     const images = files.filter((file) => IMAGE_EXTENSIONS.has(extname(file).toLowerCase()))
     return images.sort().map((path) => plain(path, input))
   }
-  if (input.endsWith('.jsonl')) {
-    const lines = (await readFile(input, 'utf8')).split('\n').filter((line) => line !== '')
-    const header = JSON.parse(lines[0]!) as { root?: string }
-    const root = resolve(dirname(input), header.root ?? '.')
-    return lines.slice(1).map((line) => {
-      const record = JSON.parse(line) as { id: string; path: string }
-      return { path: join(root, record.path), name: record.id }
-    })
-  }
+  if (input.endsWith('.jsonl')) return listManifest(input)
   return [plain(input, dirname(input))]
+}
+
+/** Images of a manifest.jsonl by their ids. */
+async function listManifest(path: string): Promise<ListedImage[]> {
+  const lines = (await readFile(path, 'utf8')).split('\n')
+  const rows = lines.flatMap((line, n) => {
+    if (line.trim() === '') return []
+    try {
+      return [{ n: n + 1, value: (JSON.parse(line) ?? {}) as Record<string, unknown> }]
+    } catch {
+      return [{ n: n + 1, value: {} as Record<string, unknown> }]
+    }
+  })
+  const root = resolve(dirname(path), String(rows[0]?.value['root'] ?? '.'))
+  return rows.slice(1).map(({ n, value: { id, path: file } }) => {
+    if (typeof id === 'string' && id !== '' && !id.split('/').includes('..') && typeof file === 'string') {
+      return { path: join(root, file), name: id }
+    }
+    throw new DataError('MANIFEST', 'expected one JSON object per line, a header and then records with id and path', {
+      where: `${path}:${n}`,
+      fix: 'give a manifest.jsonl of `data prepare`',
+    })
+  })
+}
+
+/** Two images of one name must not share result files: the second becomes `name-2`. */
+function withUniqueNames(images: readonly ListedImage[]): ListedImage[] {
+  const used = new Set<string>()
+  return images.map((image) => {
+    let name = image.name
+    for (let n = 2; used.has(name); n++) name = `${image.name}-${n}`
+    used.add(name)
+    return { ...image, name }
+  })
 }
 
 type Truth = Map<string, ShownTruth[]>
@@ -132,16 +163,29 @@ async function readTruth(path: string): Promise<Truth> {
     annotations: { image_id: number; bbox: [number, number, number, number]; category_id: number }[]
     categories: { id: number; name: string }[]
   }
-  let coco: Coco
+  const fix = 'give a COCO file with the lists images, annotations and categories'
+  let coco: Partial<Coco> | null
   try {
-    coco = JSON.parse(await readFile(path, 'utf8')) as Coco
+    coco = JSON.parse(await readFile(path, 'utf8')) as Partial<Coco> | null
   } catch (cause) {
-    throw new DataError('ANNOTATION', `expected a COCO JSON file: ${(cause as Error).message}`, { where: path, cause })
+    const message = `expected a COCO JSON file: ${(cause as Error).message}`
+    throw new DataError('ANNOTATION', message, { where: path, fix, cause })
   }
-  const names = new Map(coco.categories.map((c) => [c.id, c.name.toLowerCase()]))
-  const truth: Truth = new Map(coco.images.map((image) => [basename(image.file_name), []]))
-  const files = new Map(coco.images.map((image) => [image.id, basename(image.file_name)]))
-  for (const { image_id, bbox, category_id } of coco.annotations) {
+  const listed = (value: unknown) => Array.isArray(value) && value.every((v) => typeof v === 'object' && v !== null)
+  if (!listed(coco?.images) || !listed(coco?.annotations) || !listed(coco?.categories)) {
+    throw new DataError('ANNOTATION', 'expected a COCO JSON file, lists are missing', { where: path, fix })
+  }
+  const { images, annotations, categories } = coco as Coco
+  const names = new Map(categories.map((c) => [c.id, String(c.name).toLowerCase()]))
+  const truth: Truth = new Map(images.map((image) => [basename(String(image.file_name)), []]))
+  const files = new Map(images.map((image) => [image.id, basename(String(image.file_name))]))
+  for (const { image_id, bbox, category_id } of annotations) {
+    if (!Array.isArray(bbox) || bbox.length !== 4 || !bbox.every((v) => Number.isFinite(v))) {
+      throw new DataError('ANNOTATION', `expected bbox of four finite numbers, got ${JSON.stringify(bbox)}`, {
+        where: path,
+        fix,
+      })
+    }
     const [x, y, w, h] = bbox
     truth.get(files.get(image_id) ?? '')?.push({ box: [x, y, x + w, y + h], label: names.get(category_id) ?? 'mass' })
   }
@@ -153,8 +197,11 @@ async function picture(
   prediction: Prediction,
   truth: Truth | undefined,
   maxSide = 1600,
+  frame?: number,
 ): Promise<Uint8Array> {
-  const { pixels, width, height } = await readImage(path)
+  // The predictor has accepted the image by its own rules.
+  const accepted = { assumeMammogram: true, allowForProcessing: true, ...(frame === undefined ? {} : { frame }) }
+  const { pixels, width, height } = await readImage(path, accepted)
   return renderImage({
     pixels,
     width,

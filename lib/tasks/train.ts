@@ -12,7 +12,7 @@ import { loadConfig } from '../config/load.js'
 import { type Phase, phasesOf } from '../config/phases.js'
 import type { Config } from '../config/schema.js'
 import { partIds } from '../data/prepared.js'
-import { ConfigError, InternalError, MammoError, TrainingError } from '../errors.js'
+import { asMammoError, ConfigError, TrainingError } from '../errors.js'
 import {
   type Candidate,
   CHECKPOINT_FORMAT,
@@ -479,11 +479,12 @@ async function recordFailure(
   log: RunLog,
   error: unknown,
 ): Promise<void> {
-  const known = error instanceof MammoError ? error : new InternalError(String((error as Error)?.message ?? error))
+  const known = asMammoError(error)
   try {
     log.event({ type: 'error', code: known.code, message: known.message, details: known.details })
     log.event({ type: 'end', status: 'failed', step: log.step })
-    log.say(`error ${known.code}: ${known.message}`)
+    // The caller shows it.
+    log.note(`error ${known.code}: ${known.message}`)
     const failed = {
       status: 'failed',
       endedAt: new Date().toISOString(),

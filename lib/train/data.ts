@@ -97,6 +97,7 @@ export function trainingPhases(
   phases: readonly Phase[],
 ): { data: PhaseData[]; samplers: Sampler[] } {
   const ids = trainingIds(dataset, config)
+  requireLesions(dataset, config, ids)
   const samplers = phases.map((phase) => samplerOf(dataset, config, ids, phase.strategy, phase.augment))
   const data = phases.map((phase, i): PhaseData => {
     const sampler = samplers[i]!
@@ -111,6 +112,19 @@ export function trainingPhases(
     }
   })
   return { data, samplers }
+}
+
+/** Without a lesion of the classes there is nothing to learn: most likely their names are not those of the dataset. */
+function requireLesions(dataset: Dataset, config: Config, ids: readonly string[]): void {
+  const wanted = new Set(ids)
+  const { records, folder } = dataset.set
+  if (records.some((record) => wanted.has(record.id) && trueLesions(record, config).length > 0)) return
+  const known = [...new Set(records.flatMap((record) => record.lesions.map((lesion) => lesion.class)))].sort()
+  throw new DataError(
+    'ANNOTATION',
+    `expected training images with lesions of ${config.data.classes.join(', ')}, got none; classes of the dataset: ${known.join(', ') || 'none'}`,
+    { where: folder, fix: 'name classes of the dataset in data.classes', details: { rule: 'data/classes' } },
+  )
 }
 
 /** Passes are numbered over the whole run, each phase in a range of its own: no two draw the same windows and changes. */

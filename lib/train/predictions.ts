@@ -52,10 +52,15 @@ export async function readPredictions(path: string, classes: readonly string[]):
   }
   const plain = Array.isArray(content)
   const file = (plain ? { annotations: content } : (content ?? {})) as CocoFile
-  const names = new Map(file.images?.map((image) => [image.id, image.file_name]))
+  const list = <T>(value: T[] | undefined, what: string): T[] => {
+    const rows: unknown = value ?? []
+    if (Array.isArray(rows) && rows.every((row) => typeof row === 'object' && row !== null)) return rows as T[]
+    throw new DataError('ANNOTATION', `expected ${what} as a list of objects`, { where: path, fix })
+  }
+  const names = new Map(list(file.images, 'images').map((image) => [image.id, image.file_name]))
   const labels = plain
     ? new Map(classes.map((_, i) => [i + 1, i]))
-    : new Map(file.categories?.map((category) => [category.id, classes.indexOf(category.name)]))
+    : new Map(list(file.categories, 'categories').map((category) => [category.id, classes.indexOf(category.name)]))
   const { detections, otherImages } = fromCocoResults(
     file.annotations,
     { image: (id) => (plain ? String(id) : names.get(id as number)), label: (id) => labels.get(id) },
@@ -65,11 +70,10 @@ export async function readPredictions(path: string, classes: readonly string[]):
     const message = `expected detections of the file's images, got ${otherImages} of others`
     throw new DataError('ANNOTATION', message, { where: path, fix })
   }
-  for (const [id, list] of detections)
-    detections.set(
-      id,
-      list.filter(({ label }) => label !== UNWANTED),
-    )
+  for (const [id, found] of detections) {
+    const wanted = found.filter(({ label }) => label !== UNWANTED)
+    detections.set(id, wanted)
+  }
   const every = new Map([...names.values()].map((name) => [name, detections.get(name) ?? []]))
   return { info: file.info ?? {}, detections: plain ? detections : every }
 }

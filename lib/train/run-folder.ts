@@ -124,9 +124,18 @@ export async function writeRunRecord(folder: string, record: RunRecord): Promise
 
 export async function readRunRecord(folder: string): Promise<RunRecord> {
   const path = join(folder, 'run.json')
-  const record = JSON.parse(await readFile(path, 'utf8')) as RunRecord
-  if (record.schema !== RUN_SCHEMA) {
-    throw new UsageError('ARGUMENT', `expected schema ${RUN_SCHEMA}, got ${String(record.schema)}`, { where: path })
+  const text = await readFile(path, 'utf8')
+  let record: Partial<RunRecord> | null
+  try {
+    record = JSON.parse(text) as Partial<RunRecord> | null
+  } catch {
+    record = null
   }
-  return record
+  if (record?.schema !== RUN_SCHEMA) {
+    throw new UsageError('ARGUMENT', `expected a record of schema ${RUN_SCHEMA}, got ${record?.schema ?? 'none'}`, {
+      where: path,
+      fix: 'restore run.json, or use a run of this version',
+    })
+  }
+  return record as RunRecord
 }

@@ -15,6 +15,8 @@ export interface RunLog {
   row(row: ResultRow): void
   /** A line for people, in train.log and on the display. */
   say(text: string): void
+  /** A line in train.log only. */
+  note(text: string): void
   /** Step of the last record that has one. */
   readonly step: number
   /** Writes what is held back; `end` closes the files and the channel. */
@@ -81,6 +83,9 @@ export async function openRunLog(options: RunLogOptions): Promise<RunLog> {
     say(line) {
       text.append(`${new Date(clock()).toISOString()} ${line}\n`)
       show.say(line)
+    },
+    note(line) {
+      text.append(`${new Date(clock()).toISOString()} ${line}\n`)
     },
     flush,
     async end() {

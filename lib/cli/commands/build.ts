@@ -2,7 +2,7 @@
 
 import { Option } from 'commander'
 import { UsageError } from '../../errors.js'
-import { type CommandFile, integerOption } from '../command.js'
+import { type CommandFile, integerFrom } from '../command.js'
 
 export const buildCommand: CommandFile = {
   name: 'build',
@@ -15,7 +15,7 @@ export const buildCommand: CommandFile = {
       .option('--archive <file>', 'archive of LibTorch; needs --sha256')
       .option('--sha256 <hex>', 'expected sha256 of the archive')
       .option('--arch <list>', 'CUDA compute capability, such as 90')
-      .option('--jobs <n>', 'compiler processes at a time', integerOption)
+      .option('--jobs <n>', 'compiler processes at a time', integerFrom(1))
       .option('--clean', 'start from nothing')
   },
   async run(io, global, options) {

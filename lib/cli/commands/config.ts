@@ -35,7 +35,9 @@ export const configInitCommand: CommandFile = {
     command.option('--preset <name>', `preset: ${Object.keys(presets).join(', ')}`)
   },
   async run(io, _global, options) {
-    io.stdout(starterFile(options['preset'] as string | undefined))
+    const preset = options['preset'] as string | undefined
+    if (preset !== undefined) await loadConfig({ preset, hasWeights: true })
+    io.stdout(starterFile(preset))
     return 0
   },
 }

@@ -2,7 +2,7 @@
 import { InvalidArgumentError, Option } from 'commander'
 import { EXPORT_FORMATS, type ExportFormat } from '../../tasks/names.js'
 import type { PrepareDatasetOptions } from '../../tasks/prepare.js'
-import { type CommandFile, integerOption } from '../command.js'
+import { type CommandFile, integerFrom } from '../command.js'
 import { progressBar } from '../progress-bar.js'
 import { declareReading, type ReadingFlags, sourceOptions } from '../reading-options.js'
 import { declareSplit, type SplitFlags, splitOptions } from '../split-options.js'
@@ -38,7 +38,7 @@ export const dataPrepareCommand: CommandFile = {
       )
       .option('--skip-broken', 'leave out unreadable images; they are counted and named')
       .option('--replace', 'rebuild a folder that was prepared with other options')
-      .option('--workers <n>', 'images prepared at a time', integerOption)
+      .option('--workers <n>', 'images prepared at a time', integerFrom(1))
     declareReading(command)
     declareSplit(command)
   },

@@ -1,5 +1,5 @@
 // `data view`: pictures of a prepared folder.
-import { type CommandFile, integerOption } from '../command.js'
+import { type CommandFile, integerFrom } from '../command.js'
 import { dataConfig, declarePreset } from '../reading-options.js'
 
 interface ViewFlags {
@@ -27,7 +27,7 @@ export const dataViewCommand: CommandFile = {
       .option('--anchors', 'draw positive anchors; green corners or NO ANCHOR at each lesion')
       .option('--augment', 'draw training samples of epoch 0: crop, scale and augmentation of the configuration')
       .option('--predictions <file>', 'draw stored predictions (COCO JSON), with MISS and FP')
-      .option('--max-side <px>', 'reduce pictures to this longer side', integerOption)
+      .option('--max-side <px>', 'reduce pictures to this longer side', integerFrom(1))
     declarePreset(command)
   },
   async run(io, global, options, [dir]) {

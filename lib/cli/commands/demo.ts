@@ -1,7 +1,7 @@
 // `demo`: the main job on the bundled mammograms.
 import { resolve } from 'node:path'
 import { chooseThreads, readMachine } from '../../machine.js'
-import { type CommandFile, integerOption } from '../command.js'
+import { type CommandFile, integerFrom } from '../command.js'
 
 export const demoCommand: CommandFile = {
   name: 'demo',
@@ -10,11 +10,12 @@ export const demoCommand: CommandFile = {
   declare: (command) => {
     command
       .option('--out <dir>', 'folder to write', 'runs/demo')
-      .option('--epochs <n>', 'epochs instead of those of the preset', integerOption)
+      .option('--epochs <n>', 'epochs instead of those of the preset', integerFrom(1))
   },
   async run(io, global, options) {
     const { ensureAddon } = await import('../../tasks/build.js')
     const { demo } = await import('../../tasks/demo.js')
+    const { SIGNAL_EXIT } = await import('../../tasks/train.js')
     const { out, epochs } = options as { out: string; epochs?: number }
     const log = (line: string) => {
       if (!global.quiet) io.stderr(`${line}\n`)
@@ -34,9 +35,15 @@ export const demoCommand: CommandFile = {
       log,
       handleSignals: true,
     })
+    const stopped = result.stopped as keyof typeof SIGNAL_EXIT | null
+    const code = stopped === null ? 0 : (SIGNAL_EXIT[stopped] ?? 130)
     if (global.json) {
       io.stdout(`${JSON.stringify(result, null, 2)}\n`)
-      return 0
+      return code
+    }
+    if (stopped !== null) {
+      io.stdout(`${result.run}\n`)
+      return code
     }
     io.stdout(
       [

@@ -3,7 +3,7 @@ import { Option } from 'commander'
 import { loadConfig } from '../../config/load.js'
 import { UsageError } from '../../errors.js'
 import type { EvaluateTaskOptions } from '../../tasks/evaluate.js'
-import { type CommandFile, configSource, integerOption } from '../command.js'
+import { type CommandFile, configSource, integerFrom } from '../command.js'
 import { progressBar } from '../progress-bar.js'
 
 interface EvaluateFlags {
@@ -29,7 +29,7 @@ export const evaluateCommand: CommandFile = {
       .addOption(new Option('--split <part>', 'part of the data').choices(['train', 'val', 'test']))
       .option('--hit <rule>', 'FROC hit: centre or iou:T')
       .addOption(new Option('--credit <rule>', 'lesions that one detection credits').choices(['all', 'best']))
-      .option('--bootstrap <n>', 'resamples of patients for the intervals, 0 for none', integerOption)
+      .option('--bootstrap <n>', 'resamples of patients for the intervals, 0 for none', integerFrom(0))
       .addOption(
         new Option('--fail-under <metric=value>', 'exit 6 when a metric is below (repeatable)').argParser(collectLimit),
       )

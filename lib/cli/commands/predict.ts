@@ -2,7 +2,7 @@
 import { Option } from 'commander'
 import { UsageError } from '../../errors.js'
 import { OUTPUTS, type Output } from '../../tasks/names.js'
-import { type CommandFile, integerOption, numberOption } from '../command.js'
+import { type CommandFile, integerFrom, numberOption } from '../command.js'
 import { reportError } from '../report-error.js'
 
 interface PredictFlags {
@@ -39,8 +39,8 @@ export const predictCommand: CommandFile = {
           'ignore',
         ]),
       )
-      .option('--workers <n>', 'images at a time', integerOption)
-      .option('--allow-failures <n>', 'rejected images that are tolerated', integerOption, 0)
+      .option('--workers <n>', 'images at a time', integerFrom(1))
+      .option('--allow-failures <n>', 'rejected images that are tolerated', integerFrom(0), 0)
   },
   async run(io, global, options, [model, ...inputs]) {
     const { predict } = await import('../../tasks/predict.js')

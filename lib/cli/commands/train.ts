@@ -3,7 +3,7 @@ import { Option } from 'commander'
 import { loadConfig } from '../../config/load.js'
 import { presets } from '../../config/presets.js'
 import { UsageError } from '../../errors.js'
-import { type CommandFile, configSource, integerOption, numberOption } from '../command.js'
+import { type CommandFile, configSource, integerFrom, numberOption } from '../command.js'
 
 interface TrainFlags {
   name?: string
@@ -30,7 +30,7 @@ export const trainCommand: CommandFile = {
       .option('--name <name>', 'name of the run folder')
       .option('--resume <run>', 'go on with this run')
       .option('--init <file>', 'start from these weights')
-      .option('--fold <k>', 'fold of a k-fold split', integerOption)
+      .option('--fold <k>', 'fold of a k-fold split', integerFrom(0))
       .addOption(new Option('--device <device>', 'cpu, cuda or cuda:n'))
       .option('--time <hours>', 'stop after this time with a checkpoint', numberOption)
       .option('--exist-ok', 'use the newest folder of that name again')

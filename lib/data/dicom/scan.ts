@@ -311,7 +311,10 @@ function readMeta(
     at = end
   }
   if (!marked && at === 0 && !plausible(bytes)) {
-    throw new DataError('DICOM', 'expected a DICOM file, got something else', { where, fix: 'check the path' })
+    throw new DataError('DICOM', 'expected a DICOM, PNG, JPEG, TIFF or PGM file, got something else', {
+      where,
+      fix: 'restore the file, or convert it to one of these',
+    })
   }
   return { at, ...found }
 }

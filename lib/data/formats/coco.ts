@@ -39,7 +39,7 @@ async function read(path: string, options: AdapterOptions = {}): Promise<Dataset
 
   const classes = new Map<number, string>()
   for (const category of content.categories) {
-    const { id, name } = category as { id?: unknown; name?: unknown }
+    const { id, name } = fieldsOf(category)
     if (!Number.isInteger(id) || typeof name !== 'string' || name.trim() === '') {
       error('coco/category', 'a category has no integer id or no name', 'correct the categories')
     } else if (classes.has(id as number)) {
@@ -49,7 +49,7 @@ async function read(path: string, options: AdapterOptions = {}): Promise<Dataset
   const drafts = new Map<number, Draft>()
   const folders = await imageFolders(root, file, options)
   for (const [n, image] of content.images.entries()) {
-    const { id, file_name: name, width, height } = image as Record<string, unknown>
+    const { id, file_name: name, width, height } = fieldsOf(image)
     if (!Number.isInteger(id) || typeof name !== 'string') {
       error('coco/image', `image ${n} has no integer id or no file_name`, 'correct it')
       continue
@@ -72,14 +72,7 @@ async function read(path: string, options: AdapterOptions = {}): Promise<Dataset
   }
   const counts = new Map<number, number>()
   for (const [n, annotation] of content.annotations.entries()) {
-    const {
-      id,
-      image_id: imageId,
-      category_id: categoryId,
-      bbox,
-      iscrowd,
-      segmentation,
-    } = annotation as Record<string, unknown>
+    const { id, image_id: imageId, category_id: categoryId, bbox, iscrowd, segmentation } = fieldsOf(annotation)
     const label = Number.isInteger(id) ? `annotation ${id}` : `annotation number ${n}`
     const where = `${annotationFile}, ${label}`
     const draft = drafts.get(imageId as number)
@@ -148,6 +141,11 @@ export function cocoText(records: readonly ImageRecord[]): string {
     }),
   )
   return `${JSON.stringify({ images, annotations, categories }, null, 1)}\n`
+}
+
+/** Fields of an entry; none when it is no object. */
+function fieldsOf(entry: unknown): Record<string, unknown> {
+  return typeof entry === 'object' && entry !== null ? (entry as Record<string, unknown>) : {}
 }
 
 function polygonOf(segmentation: unknown): Point[] | undefined {
