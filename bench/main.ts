@@ -116,7 +116,19 @@ function tableText(all: readonly Row[]): string {
   const time = (s: number) =>
     s < 1e-3 ? `${(s * 1e6).toFixed(1)} us` : s < 1 ? `${(s * 1e3).toFixed(2)} ms` : `${s.toFixed(3)} s`
   const gib = (b: number) => `${(b / 2 ** 30).toFixed(2)} GiB`
-  const head = ['trial', 'variant', 'side', 'median', 'min', 'max', 'runs', 'memory above base', 'peer / ours', 'notes']
+  const head = [
+    'trial',
+    'variant',
+    'side',
+    'median',
+    'min',
+    'max',
+    'runs',
+    'peak memory',
+    'above base',
+    'peer / ours',
+    'notes',
+  ]
   const body = all.map((r) => [
     r.trial,
     r.variant,
@@ -125,6 +137,7 @@ function tableText(all: readonly Row[]): string {
     time(r.minSeconds),
     time(r.maxSeconds),
     String(r.runs),
+    gib(r.peakBytes),
     gib(Math.max(0, r.peakBytes - r.baseBytes)),
     r.ratio === undefined ? '' : `${r.ratio.toFixed(2)}x`,
     Object.entries(r.extra)

@@ -7,27 +7,21 @@
 // works in double too, Float64Array. Where `upstream` (gradient of the result) may be given, its
 // presence adds `gradient` to the result and its cost to `seconds`.
 //
-//   anchors      config{anchors}, grids int32[levels,2], canvas int32[2]                      ->
-//   anchors float32[total,4] match        config{anchors,matcher}, grids, canvas, size int32[2],
-//   boxes float32[m,4],
-//                ignore float32[k,4]                                                          ->
-//                match int32[total]
-//   encode       config{coder}, boxes float[n,4], anchors float[n,4]                          ->
-//   deltas float[n,4] decode       config{coder}, deltas float[n,4], anchors float[n,4], upstream?
-//   -> boxes float[n,4], gradient? focal        logits float[n,N,K], shape int32[3], match
-//   int32[n,N], labels int32[m],
-//                boxOffsets int32[n+1], alpha, gamma, upstream? float64[n]                    ->
-//                loss float64[n], gradient?
-//   boxLoss      config{coder,loss}, deltas, anchors, boxes float[p,4], upstream?             ->
-//   loss float[p], gradient? iouLoss      kind 'giou'|'diou'|'ciou', predicted, target float[p,4],
-//   upstream?           -> loss float[p], gradient? nms          boxes float32[n,4], scores
-//   float32[n], iou                                   -> kept int32[k] batchedNms   the same with
-//   labels int32[n]                                                -> kept int32[k] postprocess
-//   config{anchors,coder,post}, logits float32[n,N,K], deltas float32[n,N,4],
-//                shape int32[3], grids, canvas, sizes int32[n,2]   -> boxes, scores, labels,
-//                offsets as Detections
-//   warp         canvas, channels, sizes and the fields of WindowBatch                        ->
-//   input float32[n,C,h,w]
+// clang-format off
+//   anchors      config{anchors}, grids int32[levels,2], canvas int32[2] -> anchors float32[total,4]
+//   match        config{anchors,matcher}, grids, canvas, size int32[2], boxes float32[m,4], ignore float32[k,4] -> match int32[total]
+//   encode       config{coder}, boxes float[n,4], anchors float[n,4] -> deltas float[n,4]
+//   decode       config{coder}, deltas float[n,4], anchors float[n,4], upstream? -> boxes float[n,4], gradient?
+//   focal        logits float[n,N,K], shape int32[3], match int32[n,N], labels int32[m], boxOffsets int32[n+1], alpha, gamma,
+//                upstream? float64[n] -> loss float64[n], gradient?
+//   boxLoss      config{coder,loss}, deltas, anchors, boxes float[p,4], upstream? -> loss float[p], gradient?
+//   iouLoss      kind 'giou'|'diou'|'ciou', predicted, target float[p,4], upstream? -> loss float[p], gradient?
+//   nms          boxes float32[n,4], scores float32[n], iou -> kept int32[k]
+//   batchedNms   the same with labels int32[n] -> kept int32[k]
+//   postprocess  config{anchors,coder,post}, logits float32[n,N,K], deltas float32[n,N,4], shape int32[3], grids, canvas,
+//                sizes int32[n,2] -> boxes, scores, labels, offsets as Detections
+//   warp         canvas, channels, sizes and the fields of WindowBatch -> input float32[n,C,h,w]
+// clang-format on
 #include "op_calls.h"
 
 #include <ATen/core/Tensor.h>
