@@ -18,6 +18,8 @@ export interface ReadingFlags {
   exclude?: string
   excludeFrom?: string
   hashIds?: boolean
+  allowForProcessing?: boolean
+  assumeMammogram?: boolean
   boxRounding?: 'outward' | 'none'
   spiculatedAsMass?: boolean
   zeroBased?: boolean
@@ -48,6 +50,8 @@ export function declareReading(command: Command): void {
     .option('--exclude-from <file>', 'the same, one per line; the plan of `data check --fix-plan` is such a file')
     .option('--hash-ids', `hash published patient pseudonyms too, with the key in ${KEY_VARIABLE}`)
     .addOption(new Option('--box-rounding <rule>', 'fractional extents of contours').choices(['outward', 'none']))
+    .option('--allow-for-processing', 'accept DICOM images that are not for presentation')
+    .option('--assume-mammogram', 'accept DICOM images that do not call themselves mammograms')
     .option('--spiculated-as-mass', 'INbreast: spiculated regions are masses')
     .option('--zero-based', 'Pascal VOC: boxes count pixels from 0')
     .option('--missing-is-negative', 'YOLO: an image without label file is a negative instead of not annotated')
@@ -82,6 +86,8 @@ export async function sourceOptions(flags: ReadingFlags, io: Io): Promise<Pick<S
       ...(exclude.length === 0 ? {} : { exclude }),
       ...(hashKey ? { hashKey } : {}),
       ...(flags.hashIds === true ? { hashIds: true } : {}),
+      ...(flags.allowForProcessing === true ? { allowForProcessing: true } : {}),
+      ...(flags.assumeMammogram === true ? { assumeMammogram: true } : {}),
       ...(flags.spiculatedAsMass === true ? { inbreast: { spiculatedAsMass: true } } : {}),
       ...(flags.zeroBased === true ? { voc: { zeroBased: true } } : {}),
       ...(flags.missingIsNegative === true ? { yolo: { missingIsNegative: true } } : {}),

@@ -196,7 +196,7 @@ function duplicateProblem(ids: string[]): Problem {
     level: 'warning',
     message: `${ids.length} images have equal pixels: ${ids.join(', ')}`,
     where: ids[0]!,
-    fix: 'keep one and list the others under data.exclude',
+    fix: 'keep one and list the others in --exclude',
     details: { target: ids[1] },
   }
 }
@@ -306,13 +306,14 @@ function planOf(records: readonly CheckedRecord[], multiple: number): CheckRepor
 function proposal(problem: Problem): FixProposal {
   const target = problem.details?.['target'] ?? problem.details?.['id']
   const name = typeof target === 'string' ? target : null
-  const action =
-    problem.level === 'error' ? (name === null ? 'correct' : 'exclude') : name === null ? 'look' : 'exclude'
-  const { rule, message, where, fix } = problem
-  return { rule, target: name, action: rule === 'image/side' ? 'look' : action, message, where, fix }
+  const { rule, level, message, where, fix } = problem
+  // Of the warnings only a copy is left out: a clipped or tiny lesion is still a lesion, and would become background.
+  const harmful = level === 'error' || rule === 'image/duplicate'
+  const action = !harmful ? 'look' : name === null ? 'correct' : 'exclude'
+  return { rule, target: name, action, message, where, fix }
 }
 
-/** Targets of all proposals to exclude, sorted: the content of `data.exclude`. */
+/** Targets of all proposals to exclude, sorted: the content of `--exclude`. */
 export function exclusionList(report: CheckReport): string[] {
   const targets = report.fixes.flatMap((fix) => (fix.action === 'exclude' && fix.target !== null ? [fix.target] : []))
   return [...new Set(targets)].sort()
@@ -342,6 +343,11 @@ export function parsePlan(text: string): string[] {
     .split('\n')
     .map((line) => line.trim())
     .filter((line) => line !== '' && !line.startsWith('#'))
+}
+
+/** Bytes for people: MiB below one GiB. */
+export function bytesText(bytes: number): string {
+  return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${(bytes / 2 ** 30).toFixed(2)} GiB`
 }
 
 /** The report as plain text: rules, counts, sizes, plan. Extra sections (anchor coverage) may be appended by the caller. */
@@ -384,12 +390,11 @@ export function formatCheck(report: CheckReport): string {
     lines.push(`          ${example.where} -> ${example.fix}`)
   }
   const { cacheBytes: bytes, largestImage } = report.plan
-  const gib = (value: number) => `${(value / 2 ** 30).toFixed(2)} GiB`
-  lines.push(`plan: prepared folder about ${gib(bytes.expected)}, at most ${gib(bytes.maximum)}`)
+  lines.push(`plan: prepared folder about ${bytesText(bytes.expected)}, at most ${bytesText(bytes.maximum)}`)
   if (largestImage !== null) {
     const [h, w] = largestImage.canvas
     lines.push(
-      `  largest image ${largestImage.height}x${largestImage.width}, canvas ${h}x${w}, network input ${gib(largestImage.inputBytes)}`,
+      `  largest image ${largestImage.height}x${largestImage.width}, canvas ${h}x${w}, network input ${bytesText(largestImage.inputBytes)}`,
     )
   }
   return `${lines.join('\n')}\n`

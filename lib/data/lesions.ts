@@ -11,6 +11,8 @@ const ROUNDING = 1e-6
 
 export interface LesionInput {
   id: string
+  /** Id of the image, when known: problems name `<image>#<lesion>`, which `--exclude` understands. */
+  image?: string
   class: string
   box: Box
   polygon?: Point[]
@@ -32,9 +34,11 @@ export interface Placed {
  */
 export function placeLesion(input: LesionInput, width: number, height: number, where: string): Placed {
   const { box, polygon } = input
-  const fix = `correct it, or list ${input.id} under data.exclude`
+  const target = input.image === undefined ? input.id : `${input.image}#${input.id}`
+  const fix = `correct it, or list ${target} in --exclude`
+  const details = { lesion: input.id, target }
   const refuse = (rule: string, message: string): Placed => {
-    const problem: Problem = { rule, level: 'error', message, where, fix, details: { lesion: input.id } }
+    const problem: Problem = { rule, level: 'error', message, where, fix, details }
     return { lesion: undefined, problems: [problem] }
   }
   if (!box.every(Number.isFinite))
@@ -68,7 +72,7 @@ export function placeLesion(input: LesionInput, width: number, height: number, w
   const message = `box of lesion ${input.id} left the image by ${beyond} px and was clipped${small ? ' to an ignore region' : ''}`
   return {
     lesion,
-    problems: [{ rule: 'box/clipped', level: 'warning', message, where, fix, details: { lesion: input.id } }],
+    problems: [{ rule: 'box/clipped', level: 'warning', message, where, fix, details }],
   }
 }
 

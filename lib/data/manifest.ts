@@ -4,7 +4,7 @@
 import { readFile, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { writeFileAtomic } from '../atomic-write.js'
-import { DataError } from '../errors.js'
+import { type DataCode, DataError } from '../errors.js'
 import { bounds, clip, iou } from '../geometry/boxes.js'
 import { readImageInfo } from './image.js'
 import {
@@ -169,18 +169,22 @@ export function throwErrors(problems: readonly Problem[], where: string): void {
   const errors = problems.filter(({ level }) => level === 'error')
   const [first] = errors
   if (first === undefined) return
-  const code = first.rule.startsWith('manifest/')
-    ? 'MANIFEST'
-    : first.rule.startsWith('leak/')
-      ? 'SPLIT_LEAK'
-      : 'ANNOTATION'
+  const code = codeOf(first)
   const lines = errors.map(({ message, where: place, fix }) => `  ${place}: ${message}; ${fix}`)
   const message = errors.length === 1 ? first.message : `${errors.length} problems\n${lines.join('\n')}`
   throw new DataError(code, message, {
     where: errors.length === 1 ? first.where : where,
-    fix: errors.length === 1 ? first.fix : 'correct them, or list the images or lesions under data.exclude',
+    fix: errors.length === 1 ? first.fix : 'correct them, or list the images or lesions in --exclude',
     details: { rule: first.rule, problems: errors },
   })
+}
+
+/** The reader's own code for an image that cannot be read; otherwise by the kind of rule. */
+function codeOf({ rule, details }: Problem): DataCode {
+  const given = details?.['code']
+  if (typeof given === 'string') return given.replace('ERR_MAMMO_', '') as DataCode
+  if (rule.startsWith('manifest/')) return 'MANIFEST'
+  return rule.startsWith('leak/') ? 'SPLIT_LEAK' : 'ANNOTATION'
 }
 
 /** Checks a manifest file: form, meaning and, by option, the images. Lists every problem; never throws for one. */
@@ -243,7 +247,7 @@ export function checkRecord(record: ImageRecord, where: string, scale = 1): Prob
   for (const [n, lesion] of lesions.entries()) {
     const name = `lesion ${lesion.id}`
     const place = `${where}, ${lesion.source.file}`
-    const fix = `correct it, or list ${record.id}#${lesion.id} under data.exclude`
+    const fix = `correct it, or list ${record.id}#${lesion.id} in --exclude`
     const [x1, y1, x2, y2] = lesion.box
     if (!(x2 > x1)) problems.push(problem('box/empty', `box of ${name} has width ${x2 - x1}`, place, fix))
     else if (!(y2 > y1)) problems.push(problem('box/empty', `box of ${name} has height ${y2 - y1}`, place, fix))
@@ -380,12 +384,7 @@ async function checkImages(
     const path = join(root, record.path)
     if ((await stat(path).catch(() => undefined))?.isFile() !== true) {
       problems.push(
-        problem(
-          'manifest/missing-file',
-          `image ${record.path} not found`,
-          where,
-          'set root, or list it under data.exclude',
-        ),
+        problem('manifest/missing-file', `image ${record.path} not found`, where, 'set root, or list it in --exclude'),
       )
       continue
     }

@@ -91,8 +91,10 @@ function makeFolds(
 ): Fold[] {
   if (method === 'kfold') {
     const groups = groupByPatient(images, seed)
-    if (!Number.isInteger(k) || k < 2 || groups.length < k) {
-      throw new UsageError('ARGUMENT', `expected 2 to ${groups.length} folds (one patient each at least), got ${k}`)
+    // One fold is for the test, the next for validation: with two, nothing would be left to train on.
+    if (!Number.isInteger(k) || k < 3 || groups.length < k) {
+      const range = groups.length < 3 ? 'at least 3 patients for a k-fold split' : `3 to ${groups.length} folds`
+      throw new UsageError('ARGUMENT', `expected ${range} (each at least one patient), got ${k} folds`)
     }
     const parts = distribute(groups, new Array<number>(k).fill(1 / k), stratify)
     return parts.map((_, fold) => {

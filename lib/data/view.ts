@@ -95,7 +95,7 @@ export function drawView(input: ViewInput): Picture {
   const reduce = Math.max(1, Math.ceil(Math.max(width, height) / (input.maxSide ?? Number.POSITIVE_INFINITY)))
   const picture = greyPicture(pixels, width, height, grey, reduce)
   const side = Math.max(picture.width, picture.height) * (input.lineScale ?? 1)
-  const line = Math.max(1, Math.round(side / 700))
+  const line = Math.max(1, Math.round(side / 450))
   const text = Math.max(1, Math.round(side / 600))
   const place = ([a, b, c, d]: Box): Box => [(a - x0) / reduce, (b - y0) / reduce, (c - x0) / reduce, (d - y0) / reduce]
 
@@ -103,7 +103,7 @@ export function drawView(input: ViewInput): Picture {
   for (const item of input.truth ?? []) {
     const box = place(item.box)
     outline(picture, box, colours.truth, line, item.ignore === true ? 2 * line : 0)
-    if (item.matched === true) cornerMarks(picture, box, colours.matched, line)
+    if (item.matched === true) cornerMarks(picture, box, colours.matched, 2 * line)
     const words = [item.ignore === true ? 'ignored' : (item.label ?? 'mass'), item.tag].filter(Boolean).join(' ')
     const [, height] = labelSize(words, text)
     label(picture, box[0] - line, box[1] - line - height, words, colours.truth, colours.ink, text)

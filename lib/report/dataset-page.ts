@@ -1,6 +1,6 @@
 // The page of a dataset: what is in it, how large its lesions are, which anchors reach them, what is wrong, what it needs. Is handed
 // numbers and texts; reads no files and judges nothing.
-import { figure, type Html, page, paragraph, type Section, table } from './page.js'
+import { columns, figure, type Html, page, paragraph, type Section, table } from './page.js'
 import { histogramSvg } from './plots.js'
 
 /** Texts of one finding. */
@@ -25,7 +25,8 @@ export interface DatasetPage {
   coverage: { about: string; sizes: (string | number)[][]; levels: (string | number)[][]; missed: string[] } | null
   rules: (Finding & { level: string; count: number })[]
   boxes: Finding[]
-  duplicates: string[][]
+  /** Null: pixels are not known yet. */
+  duplicates: string[][] | null
   leaks: { rule: string; level: string; key: string; parts: string[]; ids: string[] }[]
   /** False: nothing to compare, as there is no split. */
   leaksChecked: boolean
@@ -38,12 +39,16 @@ const MOST = 50
 /** One self-contained HTML text. */
 export async function datasetPageHtml(data: DatasetPage): Promise<string> {
   const sections: Section[] = [
-    { title: 'Summary', body: [table('The dataset', ['', ''], data.facts)] },
+    { title: 'Summary', body: [table('The dataset', ['what', 'images or patients'], data.facts)] },
     {
       title: 'Counts',
-      body: data.counts
-        .filter(({ entries }) => entries.length > 0)
-        .map(({ title, entries }) => table(title, [title, 'count'], entries)),
+      body: [
+        columns(
+          data.counts
+            .filter(({ entries }) => entries.length > 0)
+            .map(({ title, entries }) => table(`by ${title}`, [title, 'count'], entries)),
+        ),
+      ],
     },
     { title: 'Lesion sizes', body: await sizes(data) },
   ]
@@ -53,7 +58,7 @@ export async function datasetPageHtml(data: DatasetPage): Promise<string> {
     { title: 'Suspicious boxes', body: findings(data.boxes, 'No box is empty, outside, clipped or tiny.') },
     { title: 'Duplicates', body: duplicates(data.duplicates) },
     { title: 'Leaks', body: leaks(data) },
-    { title: 'Memory and disk', body: [table('Plan', ['', ''], data.plan)] },
+    { title: 'Memory and disk', body: [table('Plan', ['what', 'need'], data.plan)] },
   )
   return page(data.title, data.notice, sections)
 }
@@ -117,7 +122,9 @@ function findings(all: readonly Finding[], none: string): Html[] {
   ]
 }
 
-function duplicates(groups: readonly string[][]): Html[] {
+function duplicates(groups: readonly string[][] | null): Html[] {
+  if (groups === null)
+    return [paragraph('Pixels are compared once the dataset is prepared: check the prepared folder.')]
   if (groups.length === 0) return [paragraph('No two prepared images have equal pixels.')]
   return [
     table(

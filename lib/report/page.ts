@@ -50,6 +50,11 @@ export function figure(svg: string, caption: string): Html {
   return html`<figure>${{ markup: svg }}<figcaption>${caption}</figcaption></figure>`
 }
 
+/** Small parts side by side where there is room. */
+export function columns(parts: readonly Html[]): Html {
+  return html`<div class="columns">${parts}</div>`
+}
+
 export function gallery(pictures: readonly Picture[]): Html {
   return html`<div class="gallery">${pictures.map((p) => {
     const source = `data:${p.type};base64,${Buffer.from(p.bytes).toString('base64')}`
@@ -69,8 +74,9 @@ h1{font-size:1.6rem;margin:.2rem 0}h2{font-size:1.2rem;margin:2.2rem 0 .6rem;pad
 nav ul{display:flex;flex-wrap:wrap;gap:.3rem 1.2rem;padding:0;list-style:none}a{color:#0550ae}a:focus-visible{outline:3px solid #0550ae;outline-offset:2px}
 .note{background:#fff8c5;border:1px solid #d4a72c;border-radius:6px;padding:.6rem 1rem}.scroll{overflow-x:auto}
 table{border-collapse:collapse;margin:.6rem 0;font-size:.92rem}caption{text-align:left;color:var(--soft);padding-bottom:.3rem}
-th,td{border:1px solid var(--line);padding:.25rem .6rem;text-align:left;vertical-align:top}thead th{background:var(--tint)}td.n{text-align:right;font-variant-numeric:tabular-nums}
+th,td{border:1px solid var(--line);padding:.25rem .6rem;text-align:left;vertical-align:top}thead th{background:var(--tint)}td.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 figure{margin:.6rem 0}figure svg,figure img{max-width:100%;height:auto}figcaption{color:var(--soft);font-size:.9rem}
+.columns{display:flex;flex-wrap:wrap;gap:.4rem 2rem;align-items:flex-start}
 .gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(15rem,1fr));gap:1rem}.gallery img{width:100%;border:1px solid var(--line)}
 pre{background:var(--tint);border:1px solid var(--line);border-radius:6px;padding:.8rem;overflow-x:auto}
 @media print{nav{display:none}body{max-width:none;padding:0}figure,table{break-inside:avoid}}

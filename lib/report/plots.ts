@@ -23,8 +23,8 @@ export interface LinePlot {
   height?: number
 }
 
-const palette = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00', '#000000']
-const dashes = [
+export const palette = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00', '#000000']
+export const dashes = [
   [1, 0],
   [6, 3],
   [2, 2],
@@ -122,7 +122,7 @@ export function histogramSpec({ title, xTitle, yTitle, binWidth, counts, width, 
     encoding: {
       x: { field: 'from', type: 'quantitative', title: xTitle, bin: { binned: true, step: binWidth } },
       x2: { field: 'to' },
-      y: { field: 'count', type: 'quantitative', title: yTitle },
+      y: { field: 'count', type: 'quantitative', title: yTitle, axis: { tickMinStep: 1, format: 'd' } },
     },
   } as unknown as TopLevelSpec
 }
@@ -135,7 +135,8 @@ export async function histogramSvg(plot: HistogramPlot): Promise<string> {
   return draw(histogramSpec(plot), `${plot.title}: ${total} in all, most from ${range} (${plot.xTitle})`)
 }
 
-async function draw(spec: TopLevelSpec, label: string): Promise<string> {
+/** Draws a description as SVG with a name for screen readers. */
+export async function draw(spec: TopLevelSpec, label: string): Promise<string> {
   const view = new View(parse(compile(spec).spec), { renderer: 'none' })
   const svg = await view.toSVG()
   view.finalize()

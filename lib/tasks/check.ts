@@ -4,7 +4,7 @@ import { basename, resolve } from 'node:path'
 import { writeFileAtomic } from '../atomic-write.js'
 import { padMultiple } from '../config/detector.js'
 import type { Config } from '../config/schema.js'
-import { type CheckReport, checkDataset as checkRecords, type Spread } from '../data/check.js'
+import { bytesText, type CheckReport, checkDataset as checkRecords, type Spread } from '../data/check.js'
 import { type DatasetPage, datasetPageHtml } from '../report/dataset-page.js'
 import { type AnchorReport, reportAnchors } from './anchors.js'
 import { readRecords, type SourceOptions, trainingImages } from './training-boxes.js'
@@ -20,6 +20,8 @@ export interface CheckDatasetOptions extends Omit<SourceOptions, 'verify'> {
 
 export type DatasetCheck = CheckReport & {
   anchors: AnchorReport | null
+  /** Pixels were there to compare. */
+  prepared: boolean
   /** A split was there to look for leaks in. */
   leaksChecked: boolean
 }
@@ -34,7 +36,8 @@ export async function checkDataset(folder: string, options: CheckDatasetOptions 
   })
   const anchors = config === undefined ? null : reportAnchors(trainingImages(input, config), config)
   const leaksChecked = input.split !== undefined || input.records.some((record) => record.split !== null)
-  return { ...report, anchors, leaksChecked }
+  const prepared = input.records.every((record) => record.cache !== undefined)
+  return { ...report, anchors, prepared, leaksChecked }
 }
 
 /** Writes the report as one HTML page. */
@@ -45,13 +48,15 @@ export async function writeCheckPage(folder: string, check: DatasetCheck, out: s
 function pageOf(name: string, check: DatasetCheck): DatasetPage {
   const { rules, counts, plan } = check
   const errors = rules.filter((rule) => rule.level === 'error')
-  const say = (list: typeof rules) => `${list.reduce((sum, r) => sum + r.count, 0)} by ${list.length} rules`
-  const found =
-    rules.length === 0
-      ? 'No rule fired.'
-      : `Errors: ${say(errors)}. Warnings: ${say(rules.filter((rule) => rule.level === 'warning'))}.`
+  const say = (list: typeof rules, what: string) => {
+    const n = list.reduce((sum, r) => sum + r.count, 0)
+    return n === 0
+      ? `No ${what}s.`
+      : `${n} ${what}${n === 1 ? '' : 's'} by ${list.length} rule${list.length === 1 ? '' : 's'}.`
+  }
+  const warnings = rules.filter((rule) => rule.level === 'warning')
+  const found = `${say(errors, 'error')} ${say(warnings, 'warning')}`
   const list = (record: Record<string, number>) => Object.entries(record)
-  const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(2)} GiB`
   const largest = plan.largestImage
   return {
     title: `Dataset ${name}`,
@@ -84,18 +89,18 @@ function pageOf(name: string, check: DatasetCheck): DatasetPage {
     coverage: check.anchors === null || check.anchors.coverage.boxes.length === 0 ? null : coverageOf(check.anchors),
     rules: rules.map(({ rule, level, count, example }) => ({ rule, level, count, ...example })),
     boxes: check.fixes.filter(({ rule }) => rule.startsWith('box/')),
-    duplicates: check.duplicates,
+    duplicates: check.prepared ? check.duplicates : null,
     leaks: check.leaks,
     leaksChecked: check.leaksChecked,
     plan: [
-      ['prepared folder, expected', gib(plan.cacheBytes.expected)],
-      ['prepared folder, at most', gib(plan.cacheBytes.maximum)],
+      ['prepared folder, expected', bytesText(plan.cacheBytes.expected)],
+      ['prepared folder, at most', bytesText(plan.cacheBytes.maximum)],
       ...(largest === null
         ? []
         : ([
             ['largest image', `${largest.id}: ${largest.height} rows x ${largest.width} columns`],
             ['its canvas', `${largest.canvas[0]} x ${largest.canvas[1]}`],
-            ['its network input, one channel in fp32', gib(largest.inputBytes)],
+            ['its network input, one channel in fp32', bytesText(largest.inputBytes)],
           ] as [string, string][])),
     ],
   }

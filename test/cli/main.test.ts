@@ -23,7 +23,19 @@ async function run(...argv: string[]) {
 t.test('help lists the commands; each command ends with two examples and the exit codes', async (t) => {
   const { code, out } = await run('--help')
   t.equal(code, 0)
-  for (const name of ['demo', 'data', 'train', 'evaluate', 'export', 'predict', 'info', 'config', 'doctor', 'build'])
+  for (const name of [
+    'demo',
+    'data',
+    'anchors',
+    'train',
+    'evaluate',
+    'export',
+    'predict',
+    'info',
+    'config',
+    'doctor',
+    'build',
+  ])
     t.match(out, name)
   for (const words of [
     ['train'],
@@ -34,7 +46,14 @@ t.test('help lists the commands; each command ends with two examples and the exi
     ['demo'],
     ['doctor'],
     ['build'],
+    ['data', 'check'],
     ['data', 'prepare'],
+    ['data', 'stats'],
+    ['data', 'view'],
+    ['data', 'split'],
+    ['data', 'synth'],
+    ['anchors', 'report'],
+    ['anchors', 'optimize'],
     ['config', 'show'],
   ]) {
     const help = await run(...words, '--help')

@@ -1,5 +1,12 @@
 import t from 'tap'
-import { type CheckedRecord, checkDataset, exclusionList, formatCheck } from '../../lib/data/check.js'
+import {
+  type CheckedRecord,
+  checkDataset,
+  exclusionList,
+  fixPlan,
+  formatCheck,
+  parsePlan,
+} from '../../lib/data/check.js'
 import type { Problem } from '../../lib/data/types.js'
 import { lesion, record } from './fixtures.js'
 
@@ -62,7 +69,9 @@ t.test('problems are counted by rule; errors fail, warnings only when strict', a
     { rule: 'box/empty', level: 'error', count: 1 },
     { rule: 'box/tiny', level: 'warning', count: 2 },
   ])
-  t.same(exclusionList(report), ['a#0', 'b#1'])
+  t.same(exclusionList(report), ['b#1'], 'a tiny lesion is a lesion')
+  t.same(parsePlan(fixPlan(report)), ['b#1'])
+  t.match(fixPlan(report), /# look box\/tiny: m box\/tiny \(w\) -> f\n# look/)
   t.match(formatCheck(report), /error {3}box\/empty +1 {2}m box\/empty/)
 })
 

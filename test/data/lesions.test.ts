@@ -32,7 +32,7 @@ t.test('wholly outside, empty and NaN are refused', async (t) => {
   for (const [box, rule, message] of cases) {
     const { lesion, problems } = place(box)
     t.equal(lesion, undefined)
-    t.match(problems, [{ rule, level: 'error', message, fix: /data.exclude/ }])
+    t.match(problems, [{ rule, level: 'error', message, fix: /--exclude/ }])
   }
 })
 

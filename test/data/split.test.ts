@@ -120,5 +120,6 @@ t.test('impossible requests are refused', async (t) => {
   const images = inbreastLike(0)
   t.throws(() => splitImages(images, { ratio: [0.5, 0.1, 0.1] }), { code: 'ERR_MAMMO_ARGUMENT' })
   t.throws(() => splitImages(images.slice(0, 4), { method: 'kfold', folds: 5 }), { code: 'ERR_MAMMO_ARGUMENT' })
+  t.throws(() => splitImages(images, { method: 'kfold', folds: 2 }), { message: /expected 3 to/ })
   t.throws(() => splitImages(images, { method: 'official' }), { code: 'ERR_MAMMO_ARGUMENT' })
 })

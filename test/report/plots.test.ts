@@ -1,6 +1,6 @@
 // Plots: the data handed to the library, and the drawn SVG.
 import t from 'tap'
-import { linePlotSpec, linePlotSvg } from '../../lib/report/plots.js'
+import { histogramSpec, histogramSvg, linePlotSpec, linePlotSvg } from '../../lib/report/plots.js'
 
 const plot = {
   title: 'Loss "per" epoch',
@@ -32,4 +32,18 @@ t.test('the SVG has series, axes, labels and a name for screen readers', async (
   t.match(svg, /^<svg role="img" aria-label="Loss per epoch: training, validation over epoch"/)
   for (const text of ['>epoch<', '>loss<', '>training<', '>validation<', '>full size<']) t.ok(svg.includes(text), text)
   for (const colour of ['#0072B2', '#D55E00']) t.ok(svg.includes(`stroke="${colour}"`), colour)
+})
+
+t.test('a histogram has one bar per bin, axes and a name for screen readers', async (t) => {
+  const histogram = { title: 'Lesion sizes', xTitle: 'size in mm', yTitle: 'lesions', binWidth: 5, counts: [2, 0, 7] }
+  const { data } = histogramSpec(histogram) as unknown as { data: { values: unknown } }
+  t.strictSame(data.values, [
+    { from: 0, to: 5, count: 2 },
+    { from: 5, to: 10, count: 0 },
+    { from: 10, to: 15, count: 7 },
+  ])
+  const svg = await histogramSvg(histogram)
+  t.match(svg, /^<svg role="img" aria-label="Lesion sizes: 9 in all, most from 10 to 15 \(size in mm\)"/)
+  for (const text of ['>size in mm<', '>lesions<', '>15<']) t.ok(svg.includes(text), text)
+  t.equal(svg.match(/aria-roledescription="bar"/g)?.length, 3)
 })

@@ -73,7 +73,7 @@ function kindOf(file: DicomFile, { allowForProcessing, assumeMammogram, frameGiv
       'a mammogram for processing',
       'dicom/processing',
       where,
-      'export the images for presentation, or set data.allowForProcessing',
+      'export the images for presentation, or set --allow-for-processing',
     )
   }
   if (TOMOSYNTHESIS.includes(sopClass)) {

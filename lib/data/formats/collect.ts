@@ -96,12 +96,14 @@ export async function collect(
       dropped++
       return
     }
-    const info = await inspect(root, path, draft, options, settings, found)
+    const own: Problem[] = []
+    const info = await inspect(root, path, draft, options, settings, own)
+    found.push(...own.map((problem) => ({ ...problem, details: { target: id, ...problem.details } })))
     options.onProgress?.(++done, work.length)
     if (info === undefined) return
     const named = pattern === undefined ? undefined : matchPath(pattern, path)
     if (pattern !== undefined && named?.['patient'] === undefined && draft.patient === undefined) {
-      const message = `data.patientPattern finds no patient in ${path}`
+      const message = `--patient-pattern finds no patient in ${path}`
       found.push({
         rule: 'data/patient-pattern',
         level: 'error',
@@ -120,7 +122,7 @@ export async function collect(
       }
       const { where, box, ...input } = lesion
       const numbers = typeof box === 'function' ? box(info.width, info.height) : box
-      const placed = placeLesion({ ...input, box: numbers }, info.width, info.height, where)
+      const placed = placeLesion({ ...input, image: id, box: numbers }, info.width, info.height, where)
       found.push(...placed.problems)
       return placed.lesion === undefined ? [] : [placed.lesion]
     })
@@ -157,11 +159,11 @@ export async function collect(
   await forEach(work, PARALLEL, one)
   if (withoutPatient > 0) {
     const message = `${withoutPatient} images name no patient: each is a group of its own`
-    const fix = 'set data.patientPattern, a regular expression with a group named patient'
+    const fix = 'set --patient-pattern, a regular expression with a group named patient'
     found.push({ rule: 'split/no-patient', level: 'warning', message, where: root, fix })
   }
   if (dropped > 0) {
-    const message = `${dropped} images or lesions left out by data.exclude`
+    const message = `${dropped} images or lesions left out by --exclude`
     found.push({ rule: 'data/excluded', level: 'warning', message, where: root, fix: 'nothing to do' })
   }
   records.sort((a, b) => (a.id < b.id ? -1 : 1))
@@ -205,7 +207,7 @@ async function inspect(
       level: 'error',
       message,
       where,
-      fix: 'restore the image, or list it under data.exclude',
+      fix: 'restore the image, or list it in --exclude',
     })
     return undefined
   }
@@ -241,7 +243,7 @@ async function inspect(
       level,
       message: error.message,
       where: path,
-      fix: error.fix ?? 'list it under data.exclude',
+      fix: error.fix ?? 'list it in --exclude',
       details: { code: error.code },
     })
     return undefined
@@ -251,24 +253,24 @@ async function inspect(
 function hashedPatient(patient: string, { hashIds, hashKey }: AdapterOptions): string {
   if (hashIds !== true) return patient
   if (hashKey === undefined) {
-    throw new UsageError('ARGUMENT', 'expected a site key for data.hashIds, got none', {
-      fix: 'give the key, or leave data.hashIds off',
+    throw new UsageError('ARGUMENT', 'expected a site key for --hash-ids, got none', {
+      fix: 'give the key, or leave --hash-ids off',
     })
   }
   return hashPatient(patient, hashKey)
 }
 
-/** Compiles data.patientPattern. Throws ERR_MAMMO_ARGUMENT when it is no regular expression or has no group `patient`. */
+/** Compiles --patient-pattern. Throws ERR_MAMMO_ARGUMENT when it is no regular expression or has no group `patient`. */
 export function compilePattern(pattern: string | undefined): RegExp | undefined {
   if (pattern === undefined) return undefined
   const fix = "write a regular expression such as '^(?<patient>[0-9]+)_'"
   if (!pattern.includes('(?<patient>')) {
-    throw new UsageError('ARGUMENT', `expected a group named patient in data.patientPattern, got ${pattern}`, { fix })
+    throw new UsageError('ARGUMENT', `expected a group named patient in --patient-pattern, got ${pattern}`, { fix })
   }
   try {
     return new RegExp(pattern)
   } catch {
-    throw new UsageError('ARGUMENT', `expected a regular expression in data.patientPattern, got ${pattern}`, { fix })
+    throw new UsageError('ARGUMENT', `expected a regular expression in --patient-pattern, got ${pattern}`, { fix })
   }
 }
 

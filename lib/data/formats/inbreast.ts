@@ -144,7 +144,7 @@ export function parseContours(xml: string, where: string, problems: Problem[]): 
       level: 'error',
       message,
       where,
-      fix: 'restore the file from the download, or list the image under data.exclude',
+      fix: 'restore the file from the download, or list the image in --exclude',
       ...(details === undefined ? {} : { details }),
     })
   let root: unknown

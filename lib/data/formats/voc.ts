@@ -1,5 +1,5 @@
 // Pascal VOC, read and written: Annotations/*.xml, ImageSets/Main/<set>.txt, images in JPEGImages. Boxes are 1-based and inclusive in
-// the files, `[xmin - 1, ymin - 1, xmax, ymax]` here; data.voc.zeroBased reads them as 0-based half-open. `difficult` is ignore.
+// the files, `[xmin - 1, ymin - 1, xmax, ymax]` here; --zero-based reads them as 0-based half-open. `difficult` is ignore.
 import { basename, join } from 'node:path'
 import { XMLParser, XMLValidator } from 'fast-xml-parser'
 import type { Adapter, AdapterOptions, Box, Dataset, ImageRecord, Problem, SplitHint } from '../types.js'
@@ -88,7 +88,7 @@ export function parseVoc(xml: string, where: string, zeroBased: boolean, problem
       level: 'error',
       message,
       where: place,
-      fix: 'correct the file, or list the image under data.exclude',
+      fix: 'correct the file, or list the image in --exclude',
     })
   const valid = XMLValidator.validate(xml)
   if (valid !== true) {

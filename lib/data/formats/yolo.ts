@@ -1,5 +1,5 @@
 // YOLO text labels, read and written: labels/**.txt beside images/**, lines `class cx cy w h` in shares of the image, a names file. An
-// empty label file is a negative; a missing one is unknown, or a negative with data.yolo.missingIsNegative.
+// empty label file is a negative; a missing one is unknown, or a negative with --missing-is-negative.
 import { basename, join } from 'node:path'
 import { parse as parseYaml } from 'yaml'
 import { DataError } from '../../errors.js'
@@ -55,7 +55,7 @@ async function read(root: string, options: AdapterOptions = {}): Promise<Dataset
       level: 'warning',
       message: `${unknown} images have no label file and count as not annotated`,
       where: root,
-      fix: 'add empty label files, or set data.yolo.missingIsNegative',
+      fix: 'add empty label files, or set --missing-is-negative',
     })
   }
   for (const file of files) {
