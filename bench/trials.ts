@@ -81,6 +81,20 @@ export const trials: Record<string, Trial> = {
     variants: { '4096x3328, batch 1, frozen body': { ...full, batch: 1, frozenStages: 5 } },
     sides: [ours('train-step'), torchvision('train_step.py')],
   },
+  data: {
+    about: 'prepare images: decode, statistics, uint16 cache (ours also crops, hashes and checks; the peer does not)',
+    variants: {
+      'full-resolution films': { folder: 'cbis-ddsm-fullres', ending: '.jpg' },
+      'DICOM mammograms': { folder: 'dicom/mg', ending: '.dcm' },
+    },
+    sides: [ours('data'), { name: 'pydicom, Pillow, numpy', runtime: 'python', script: 'data.py' }],
+  },
+  'data-wait': {
+    about:
+      'share of the time that a training step waits for its patches: ResNet-18, 1024-pixel patches of films, batch 2',
+    variants: { 'films, batch 2': { folder: 'cbis-ddsm-fullres', ending: '.jpg' } },
+    sides: [ours('data-wait')],
+  },
   boundary: {
     about: 'cost of handing a full-resolution window to the engine (copy, upload, normalise) and back',
     variants: { '4096x3328': full },
