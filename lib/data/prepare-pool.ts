@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
-import { type DataCode, DataError, DeviceError, InternalError } from '../errors.js'
+import { type DataCode, DataError, DeviceError, InternalError, UsageError } from '../errors.js'
 import { type PreparedImage, type PrepareJob, prepareImage } from './prepare-image.js'
 import type { WorkerError, WorkerReply } from './prepare-worker.js'
 
@@ -71,6 +71,7 @@ function unpackError(error: WorkerError): Error {
   }
   if (error.kind === 'data')
     return new DataError(error.code.replace('ERR_MAMMO_', '') as DataCode, error.message, parts)
+  if (error.code === 'ERR_MAMMO_ARGUMENT') return new UsageError('ARGUMENT', error.message, parts)
   if (error.code === 'ERR_MAMMO_DISK_FULL') return new DeviceError('DISK_FULL', error.message, parts)
   return new InternalError(error.message, parts)
 }

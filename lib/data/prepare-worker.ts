@@ -1,10 +1,10 @@
 // Worker thread of `data prepare`: prepares one image per message. Errors travel back as plain values, with code and remedy.
 import { parentPort } from 'node:worker_threads'
-import { DataError, DeviceError, MammoError } from '../errors.js'
+import { asMammoError, DataError, DeviceError, UsageError } from '../errors.js'
 import { type PreparedImage, type PrepareJob, prepareImage } from './prepare-image.js'
 
 export interface WorkerError {
-  kind: 'data' | 'device' | 'other'
+  kind: 'data' | 'device' | 'usage' | 'other'
   code: string
   message: string
   where?: string
@@ -15,17 +15,12 @@ export interface WorkerError {
 export type WorkerReply = { prepared: PreparedImage } | { error: WorkerError }
 
 /** An error as values that survive the way between threads. */
-export function packError(error: unknown): WorkerError {
-  if (!(error instanceof MammoError)) {
-    return {
-      kind: 'other',
-      code: 'ERR_MAMMO_INTERNAL',
-      message: error instanceof Error ? error.message : String(error),
-      details: {},
-    }
-  }
+export function packError(given: unknown): WorkerError {
+  const error = asMammoError(given)
+  const kinds = { data: DataError, device: DeviceError, usage: UsageError } as const
+  const kind = (Object.keys(kinds) as (keyof typeof kinds)[]).find((name) => error instanceof kinds[name])
   return {
-    kind: error instanceof DataError ? 'data' : error instanceof DeviceError ? 'device' : 'other',
+    kind: kind ?? 'other',
     code: error.code,
     message: error.message,
     ...(error.where === undefined ? {} : { where: error.where }),

@@ -243,7 +243,7 @@ async function planDisk(
   onPlan?.({ images: records.length, maximumBytes, expectedBytes, freeBytes })
   const present = await folderBytes(`${out}.partial`)
   if (expectedBytes - present > freeBytes) {
-    const mib = (bytes: number) => `${Math.ceil(bytes / 2 ** 20)} MiB`
+    const mib = (bytes: number) => `${(bytes / 2 ** 20).toFixed(2)} MiB`
     throw new DeviceError(
       'DISK_FULL',
       `expected ${mib(expectedBytes)} for ${records.length} images, got ${mib(freeBytes)} free`,

@@ -251,7 +251,11 @@ export function createDetector(
     const floor = manifest.output.scoreFloor
     const wanted = threshold ?? manifest.defaultThreshold
     if (!(wanted >= 0 && wanted <= 1)) {
-      return Promise.reject(new UsageError('ARGUMENT', `expected a threshold from 0 to 1, got ${wanted}`))
+      return Promise.reject(
+        new UsageError('ARGUMENT', `expected a threshold from 0 to 1, got ${wanted}`, {
+          fix: `give a score such as ${manifest.defaultThreshold}, the default of the model`,
+        }),
+      )
     }
     if (wanted < floor) {
       return Promise.reject(

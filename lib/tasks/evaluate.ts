@@ -305,7 +305,7 @@ function below(rows: readonly MetricRow[], failUnder: Record<string, number>): E
     const row = rows.find((r) => r.name === name)
     if (row === undefined) {
       const names = rows.map((r) => r.name).join(', ')
-      throw new UsageError('ARGUMENT', `--fail-under: unknown metric "${name}", expected one of ${names}`)
+      throw new UsageError('ARGUMENT', `--fail-under: unknown metric "${name}"`, { fix: `use one of ${names}` })
     }
     return row.value === null || row.value < least ? [{ name, value: row.value, least }] : []
   })

@@ -321,7 +321,9 @@ function parseShape(text: string, multiple: number): 'dynamic' | [number, number
   const match = /^(\d+)x(\d+)$/.exec(text)
   const size: [number, number] = [Number(match?.[1]), Number(match?.[2])]
   if (match === null || size.some((side) => side % multiple !== 0)) {
-    throw new UsageError('ARGUMENT', `expected --shape dynamic or HxW with multiples of ${multiple}, got "${text}"`)
+    throw new UsageError('ARGUMENT', `expected --shape dynamic or HxW with multiples of ${multiple}, got "${text}"`, {
+      fix: `write height x width, such as ${8 * multiple}x${6 * multiple}`,
+    })
   }
   return size
 }

@@ -52,7 +52,10 @@ async function describePreset(name: string): Promise<Info> {
 
 async function describeRun(folder: string): Promise<Info> {
   if (!existsSync(join(folder, 'run.json'))) {
-    throw new UsageError('ARGUMENT', 'expected a run folder with run.json, found none', { where: folder })
+    throw new UsageError('ARGUMENT', 'expected a run folder with run.json, found none', {
+      where: folder,
+      fix: 'give the folder that `train` printed, such as runs/train/NAME-1',
+    })
   }
   const record = await readRunRecord(folder)
   const best = record.best

@@ -3,6 +3,7 @@
 import { createHash } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
+import type { Test } from 'tap'
 import type { Io } from '../../lib/cli/io.js'
 import { runCli } from '../../lib/cli/main.js'
 import { encodeGrey16Png } from '../../lib/data/raster.js'
@@ -68,4 +69,28 @@ export async function writeCoco(folder: string, spoil: (coco: Coco) => void = ()
   spoil(coco)
   writeFileSync(join(folder, 'annotations.json'), JSON.stringify(coco))
   return folder
+}
+
+export interface Expected {
+  exit: number
+  /** Without `ERR_MAMMO_`. */
+  code: string
+  message?: RegExp
+  where?: string | RegExp
+}
+
+/** Checks an error of the command line: the only thing printed, with its code, place and remedy. */
+export function refused(t: Test, { code, out, err }: Ended, expected: Expected): void {
+  t.equal(code, expected.exit, err)
+  t.equal(out, '', 'nothing on stdout')
+  const parts = /(?:^|\n)error (ERR_MAMMO_\w+): (.*?)(?:\n {2}where: ([^\n]*))?\n {2}fix: {3}(\S[^\n]*)\n$/s.exec(err)
+  if (parts === null) {
+    t.fail(`expected one error with a remedy at the end of stderr, got: ${err}`)
+    return
+  }
+  t.equal(parts[1], `ERR_MAMMO_${expected.code}`, err)
+  t.equal(err.split('error ERR_MAMMO_').length, 2, 'told once')
+  if (expected.message !== undefined) t.match(parts[2], expected.message)
+  if (typeof expected.where === 'string') t.equal(parts[3], expected.where)
+  else if (expected.where !== undefined) t.match(parts[3] ?? '', expected.where)
 }

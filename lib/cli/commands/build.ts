@@ -22,7 +22,9 @@ export const buildCommand: CommandFile = {
     const { build } = await import('../../tasks/build.js')
     const { archive, sha256, ...rest } = options as { archive?: string; sha256?: string }
     if ((archive === undefined) !== (sha256 === undefined)) {
-      throw new UsageError('ARGUMENT', 'expected --archive and --sha256 together, got one of them')
+      throw new UsageError('ARGUMENT', 'expected --archive and --sha256 together, got one of them', {
+        fix: 'give the sha256 that the source of the archive states',
+      })
     }
     const result = await build({
       ...rest,

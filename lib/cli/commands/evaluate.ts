@@ -74,8 +74,10 @@ export const evaluateCommand: CommandFile = {
 
 function collectLimit(text: string, previous: Record<string, number> = {}): Record<string, number> {
   const [name, value] = text.split('=')
-  if (name === undefined || value === undefined || !Number.isFinite(Number(value))) {
-    throw new UsageError('ARGUMENT', `--fail-under: expected METRIC=VALUE such as AP50=0.5, got "${text}"`)
+  if (name === undefined || !value || !Number.isFinite(Number(value))) {
+    throw new UsageError('ARGUMENT', `--fail-under: expected METRIC=VALUE, got "${text}"`, {
+      fix: 'write a metric of the table and its least value, such as AP50=0.5',
+    })
   }
   return { ...previous, [name]: Number(value) }
 }

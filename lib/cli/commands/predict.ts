@@ -48,7 +48,9 @@ export const predictCommand: CommandFile = {
     const wanted = flags.output.split(',')
     const unknown = wanted.filter((name) => !OUTPUTS.includes(name as Output))
     if (unknown.length > 0)
-      throw new UsageError('ARGUMENT', `--output: expected some of ${OUTPUTS.join(', ')}, got "${unknown.join(',')}"`)
+      throw new UsageError('ARGUMENT', `--output: expected some of ${OUTPUTS.join(', ')}, got "${unknown.join(',')}"`, {
+        fix: 'list them with commas, such as --output json,png',
+      })
     const summary = await predict(model!, inputs, {
       out: flags.out,
       outputs: wanted as Output[],
