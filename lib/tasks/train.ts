@@ -46,7 +46,7 @@ import { evaluationPost, openValidator, type Predictions } from '../train/valida
 
 export type { RunEvent } from '../train/events.js'
 export type { DisplayOptions } from '../train/progress.js'
-export { SIGNAL_EXIT } from '../train/signals.js'
+export { listenToSignals, SIGNAL_EXIT } from '../train/signals.js'
 
 export interface TrainOptions {
   /** Name of the run folder; default `run.name`, then `run`. */
@@ -212,7 +212,10 @@ async function execute(
           ...{ config, phases, session, data, folder, log, control, memory },
           clock: () => performance.now(),
           show: display.standing,
-          validate: validation.run,
+          validate: (...given) =>
+            validation.run(...given).catch((error: unknown) => {
+              throw inEvaluation(error, folder)
+            }),
           async save(state, kinds, metric) {
             const metadata = { format: CHECKPOINT_FORMAT, run: record!.id, config, state, provenance } as const
             const sha256 = await writeCheckpoint(session!, folder, metadata)
@@ -394,6 +397,20 @@ function newRecord(
   }
 }
 
+/** Parameters that overflow show in the evaluation when the step that made them was the last of its epoch. */
+function inEvaluation(error: unknown, folder: string): unknown {
+  if (!(error instanceof TrainingError) || error.code !== 'ERR_MAMMO_NON_FINITE_LOSS') return error
+  return new TrainingError(
+    'NON_FINITE_LOSS',
+    `evaluation: expected finite outputs of the network, got others (${error.message})`,
+    {
+      where: folder,
+      fix: 'lower train.lr, or run.precision=fp32; checkpoints/last.safetensors is the last good state, if there is one',
+      cause: error,
+    },
+  )
+}
+
 function addonRecord({ functions: _, ...record }: BuildInfo): Omit<BuildInfo, 'functions'> {
   return record
 }
@@ -425,7 +442,9 @@ async function writeDescription(folder: string, config: Config, dataset: Dataset
 
 async function storePredictions(folder: string, detections: Predictions, config: Config): Promise<void> {
   const { scoreThreshold, split } = config.evaluate
-  const info = { split: split === 'train' ? 'train' : 'val', source: 'checkpoints/best.safetensors', scoreThreshold }
+  const part = split === 'train' ? 'train' : 'val'
+  const { nmsIou } = config.predict
+  const info = { split: part, source: 'checkpoints/best.safetensors', scoreThreshold, nmsIou }
   await writePredictions(join(folder, 'eval', 'predictions.coco.json'), { info, detections }, config.data.classes)
 }
 
