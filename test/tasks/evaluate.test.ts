@@ -67,7 +67,7 @@ t.test('thresholds that must hold are data, not an error', async (t) => {
   t.match(result.failed, [{ name: 'sens@0.1', least: 0.99 }])
   t.equal(result.directory, null)
   const unknown = evaluate(path, { config, split: 'test', bootstrap: 0, failUnder: { nonsense: 1 } })
-  await t.rejects(unknown, { code: 'ERR_MAMMO_ARGUMENT', message: /expected one of AP50/ })
+  await t.rejects(unknown, { code: 'ERR_MAMMO_ARGUMENT', message: /unknown metric/, fix: /^use one of AP50/ })
 })
 
 t.test('images without an entry count as without detections, and it is said', async (t) => {
