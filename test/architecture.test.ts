@@ -21,7 +21,8 @@ const ROOMS: Record<string, readonly string[]> = {
   train: ['binding', 'data', 'config', 'evaluate', 'weights'],
   predict: ['onnx', 'geometry', 'data', 'config'],
   report: ['evaluate', 'geometry', 'config'],
-  experiments: ['train', 'evaluate', 'config'],
+  // Fusion and suppression of stored detections are lib/geometry's.
+  experiments: ['train', 'evaluate', 'config', 'geometry'],
   tasks: [
     'binding',
     'build',

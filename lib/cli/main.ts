@@ -8,7 +8,9 @@ import { type CommandFile, collectSet, type GlobalOptions } from './command.js'
 import { anchorsOptimizeCommand } from './commands/anchors-optimize.js'
 import { anchorsReportCommand } from './commands/anchors-report.js'
 import { buildCommand } from './commands/build.js'
+import { compareCommand } from './commands/compare.js'
 import { configInitCommand, configSchemaCommand, configShowCommand } from './commands/config.js'
+import { cvCommand } from './commands/cv.js'
 import { dataCheckCommand } from './commands/data-check.js'
 import { dataPrepareCommand } from './commands/data-prepare.js'
 import { dataSplitCommand } from './commands/data-split.js'
@@ -21,6 +23,8 @@ import { evaluateCommand } from './commands/evaluate.js'
 import { exportCommand } from './commands/export.js'
 import { infoCommand } from './commands/info.js'
 import { predictCommand } from './commands/predict.js'
+import { reportCommand } from './commands/report.js'
+import { sweepCommand, sweepInferCommand } from './commands/sweep.js'
 import { trainCommand } from './commands/train.js'
 import type { Io } from './io.js'
 import { reportError } from './report-error.js'
@@ -36,7 +40,12 @@ const commands: readonly CommandFile[] = [
   anchorsReportCommand,
   anchorsOptimizeCommand,
   trainCommand,
+  cvCommand,
+  sweepCommand,
+  sweepInferCommand,
   evaluateCommand,
+  compareCommand,
+  reportCommand,
   exportCommand,
   predictCommand,
   infoCommand,
@@ -98,6 +107,8 @@ function makeProgram(io: Io, done: (code: number) => void): Command {
       parents.set(first, parent)
     }
     const command = parent.command(second ?? first).description(file.summary)
+    // A command can be a group too: `sweep SPEC`, `sweep infer RUN`.
+    if (second === undefined) parents.set(first, command)
     file.declare(command)
     command.addHelpText(
       'after',
@@ -107,7 +118,9 @@ function makeProgram(io: Io, done: (code: number) => void): Command {
       const self = all.at(-1) as Command
       const args = self.args
       const global = normaliseGlobals(self.optsWithGlobals(), io)
-      done(await file.run(io, global, self.opts(), args))
+      // Options that both know land at the outer command, wherever they stand.
+      const outer = self.parent === program ? {} : self.parent?.opts()
+      done(await file.run(io, global, { ...outer, ...self.opts() }, args))
     })
   }
   return program

@@ -329,7 +329,7 @@ async function writeResults(
   await write('froc.csv', frocCsv(froc, images, details.counts.lesions))
   await write('perImage.csv', perImageCsv(truth, scored.predictions, config))
   if (scored.kind === 'predictions') return
-  const info = { split, source, scoreThreshold: config.evaluate.scoreThreshold }
+  const info = { split, source, scoreThreshold: config.evaluate.scoreThreshold, nmsIou: config.predict.nmsIou }
   await writePredictions(
     join(folder, 'predictions.coco.json'),
     { info, detections: scored.predictions },

@@ -8,7 +8,7 @@ import type { Detection } from '../evaluate/types.js'
 
 export interface StoredPredictions {
   /** Empty for a plain list. */
-  info: { split?: string; source?: string; scoreThreshold?: number }
+  info: { split?: string; source?: string; scoreThreshold?: number; nmsIou?: number }
   /** By image id; every scored image has an entry. */
   detections: Map<string, Detection[]>
 }

@@ -33,7 +33,8 @@ export function truthOf(dataset: Dataset, config: Config, ids: readonly string[]
   return ids.map((id) => imageTruth(records.get(id)!, config.data.classes))
 }
 
-function imageTruth(record: PreparedRecord, classes: readonly string[]): ImageTruth {
+/** Ground truth of one image in the terms of lib/evaluate. */
+export function imageTruth(record: PreparedRecord, classes: readonly string[]): ImageTruth {
   const spacing = record.spacingMm
   return {
     id: record.id,

@@ -1,0 +1,45 @@
+// `compare`: puts runs beside each other, on the terminal and as one page.
+import { type CommandFile, integerOption } from '../command.js'
+import { textTable } from '../text-table.js'
+
+interface CompareFlags {
+  by?: string[]
+  metric?: string
+  out?: string
+  bootstrap?: number
+}
+
+export const compareCommand: CommandFile = {
+  name: 'compare',
+  summary: 'compare runs: configuration, metrics, paired differences, histories on one plot',
+  examples: [
+    'compare runs/train/a-1 runs/train/b-1',
+    'compare runs/sweep/focal --by loss.alpha,loss.gamma --out focal.html',
+  ],
+  declare: (command) => {
+    command
+      .argument('<run...>', 'run folders, or the folder of a sweep or cross-validation; the first is the reference')
+      .option('--by <keys>', 'configuration keys that group the runs of the plots', (text: string) => text.split(','))
+      .option('--metric <column>', 'column of results.csv in the table')
+      .option('--out <file>', 'page to write (compare.html)')
+      .option('--bootstrap <n>', 'resamples of patients for paired differences', integerOption)
+  },
+  async run(io, global, options, targets) {
+    const { compareRuns, metricTable, pairedTables } = await import('../../tasks/compare.js')
+    const result = await compareRuns(targets, options as CompareFlags)
+    if (!global.quiet) for (const warning of result.warnings) io.stderr(`warning: ${warning}\n`)
+    if (global.json) {
+      io.stdout(`${JSON.stringify(result, null, 2)}\n`)
+      return 0
+    }
+    const tables = [...metricTable(result.metrics), ...pairedTables(result.paired)]
+    const differences = result.differences.map(({ key, values }) => `  ${key}: ${values.join(' | ')}`)
+    const lines = [
+      ...(differences.length > 0 ? ['configuration', ...differences, ''] : []),
+      ...tables.flatMap(({ caption, head, rows }) => [caption, ...textTable(head, rows).map((l) => `  ${l}`), '']),
+      `page: ${result.page}`,
+    ]
+    io.stdout(`${lines.join('\n')}\n`)
+    return 0
+  },
+}

@@ -1,0 +1,248 @@
+// `compare`: reads what runs left behind, puts them beside each other and writes one page. Paired tests need stored detections of the
+// same images and the prepared folder that they belong to; what is missing is said. Needs no addon.
+import { existsSync, realpathSync } from 'node:fs'
+import { readdir, readFile, stat } from 'node:fs/promises'
+import { basename, join, relative, resolve } from 'node:path'
+import { parse } from 'yaml'
+import { writeFileAtomic } from '../atomic-write.js'
+import type { Config } from '../config/schema.js'
+import { openRecords } from '../data/prepared.js'
+import { UsageError } from '../errors.js'
+import { type Comparison, compareDetections } from '../evaluate/compare.js'
+import type { Detection, ImageTruth } from '../evaluate/types.js'
+import {
+  type ComparedRun,
+  comparisonWarnings,
+  configDifferences,
+  type Difference,
+  FROC_SCORE,
+  groupHistories,
+  type MetricLine,
+  metricLines,
+} from '../experiments/compare-runs.js'
+import { type ComparePage, comparePageHtml, type ReportTable } from '../report/compare-page.js'
+import { readPredictions } from '../train/predictions.js'
+import { parseResults } from '../train/results.js'
+import { findRunFolder, readRunRecord } from '../train/run-folder.js'
+import { evaluationRules, imageTruth } from '../train/validate.js'
+
+export interface CompareRunsOptions {
+  /** Configuration keys whose values make the groups of the plots. */
+  by?: readonly string[]
+  /** Column of results.csv of the table; default AP50, AP and the FROC score. */
+  metric?: string
+  /** Page to write; default compare.html in the current folder; null: none. */
+  out?: string | null
+  /** Resamples of patients for paired differences; 0: none. */
+  bootstrap?: number
+}
+
+export interface PairedRuns {
+  a: string
+  b: string
+  images: number
+  comparison: Comparison
+}
+
+export interface CompareRunsResult {
+  runs: string[]
+  warnings: string[]
+  differences: Difference[]
+  metrics: MetricLine[]
+  paired: PairedRuns[]
+  /** Path of the page. */
+  page: string | null
+}
+
+interface StoredRun extends ComparedRun {
+  folder: string
+  predictions: Map<string, Detection[]> | null
+  truth: ImageTruth[] | null
+}
+
+/**
+ * Compares runs with each other; the first is the one that the others are paired with. A folder of a sweep or of a cross-validation stands
+ * for all its runs. Throws UsageError ARGUMENT for fewer than two runs or an unknown key.
+ */
+export async function compareRuns(
+  targets: readonly string[],
+  options: CompareRunsOptions = {},
+): Promise<CompareRunsResult> {
+  const folders = [...new Set((await Promise.all(targets.map(runFolders))).flat())]
+  if (folders.length < 2) {
+    throw new UsageError('ARGUMENT', `expected at least two runs, got ${folders.length}`, {
+      fix: 'give run folders, or the folder of a sweep or of a cross-validation',
+    })
+  }
+  const runs = await Promise.all(folders.map((folder, i) => readRun(folder, nameIn(folders, i))))
+  const { by = [] } = options
+  const warnings = comparisonWarnings(runs)
+  const differences = configDifferences(runs)
+  const metrics = metricLines(
+    runs,
+    options.metric === undefined ? ['val/AP50', 'val/AP', FROC_SCORE] : [options.metric],
+    by,
+  )
+  const { paired, remark } = pairRuns(runs, options.bootstrap ?? 2000)
+  const result = { runs: folders, warnings, differences, metrics, paired }
+  if (options.out === null) return { ...result, page: null }
+  const page = resolve(options.out ?? 'compare.html')
+  const command = `mammo-retinanet compare ${targets.join(' ')}${by.length > 0 ? ` --by ${by.join(',')}` : ''}`
+  await writeFileAtomic(page, await comparePageHtml(pageOf(runs, result, remark, by, command)))
+  return { ...result, page }
+}
+
+/** Run folders that a target means, without links to the same folder. */
+async function runFolders(target: string): Promise<string[]> {
+  const path = resolve(target)
+  const below = async (folder: string): Promise<string[]> => {
+    const names = (await readdir(folder).catch(() => [])).filter((name) => name !== 'latest').sort()
+    return names.map((name) => join(folder, name)).filter((inner) => existsSync(join(inner, 'run.json')))
+  }
+  if (existsSync(join(path, 'sweep.json'))) {
+    const trials = (await readdir(join(path, 'trials')).catch(() => [])).sort()
+    return (
+      await Promise.all(trials.map(async (trial) => (await below(join(path, 'trials', trial, 'train'))).slice(-1)))
+    ).flat()
+  }
+  if (existsSync(join(path, 'cv.json'))) return below(path)
+  const info = await stat(path).catch(() => undefined)
+  return [realpathSync(await findRunFolder(info === undefined ? target : path))]
+}
+
+/** Folder name, or more of the path where names repeat. */
+function nameIn(folders: readonly string[], i: number): string {
+  const folder = folders[i]!
+  const short = basename(folder)
+  return folders.filter((other) => basename(other) === short).length === 1
+    ? short
+    : folder.split('/').slice(-3).join('/')
+}
+
+async function readRun(folder: string, name: string): Promise<StoredRun> {
+  const record = await readRunRecord(folder)
+  const config = parse(await readFile(join(folder, 'config.resolved.yaml'), 'utf8')) as Config
+  const history = parseResults(await readFile(join(folder, 'results.csv'), 'utf8').catch(() => ''))
+  const dataset = record.dataset as { splitHash?: string; fold?: number | null } | null
+  const path = join(folder, 'eval', 'predictions.coco.json')
+  const predictions = existsSync(path) ? (await readPredictions(path, config.data.classes)).detections : null
+  const truth = predictions === null ? null : await truthFor(config, [...predictions.keys()])
+  const masses = truth?.reduce((sum, image) => sum + image.boxes.filter((box) => !box.ignore).length, 0) ?? null
+  return {
+    ...{ folder, name, status: record.status, config, history, predictions, truth, masses },
+    ...{ splitHash: dataset?.splitHash ?? null, fold: dataset?.fold ?? null, images: predictions?.size ?? null },
+  }
+}
+
+/** Ground truth of stored detections; null when the prepared folder is gone or holds other images. */
+async function truthFor(config: Config, ids: readonly string[]): Promise<ImageTruth[] | null> {
+  if (config.data.root === null) return null
+  const set = await openRecords(config.data.root).catch(() => undefined)
+  const records = new Map(set?.records.map((record) => [record.id, record]))
+  if (!ids.every((id) => records.has(id))) return null
+  return ids.map((id) => imageTruth(records.get(id)!, config.data.classes))
+}
+
+/** The first run against each other one that was scored on the same images. */
+function pairRuns(runs: readonly StoredRun[], draws: number): { paired: PairedRuns[]; remark: string } {
+  const [first, ...others] = runs
+  const paired: PairedRuns[] = []
+  const left: string[] = []
+  for (const other of others) {
+    const { truth, predictions, config } = first!
+    const same =
+      predictions !== null &&
+      other.predictions !== null &&
+      predictions.size === other.predictions.size &&
+      [...predictions.keys()].every((id) => other.predictions!.has(id))
+    if (!same || truth === null || truth.length === 0) {
+      left.push(other.name)
+      continue
+    }
+    const rules = evaluationRules(config)
+    const comparison = compareDetections(truth, predictions, other.predictions!, {
+      ...{ classes: rules.classes.length, iou: rules.iou, scoreThreshold: rules.scoreThreshold, fppi: rules.fppi },
+      ...{ maxDetections: rules.maxDetections, criterion: rules.criteria[0]!, credit: rules.credit },
+      bootstrap: { draws, seed: config.run.seed },
+    })
+    paired.push({ a: first!.name, b: other.name, images: truth.length, comparison })
+  }
+  const how = `Each run against ${first!.name} on the same images: differences of AP and of lesions found with ${draws} paired resamples of patients, patients by McNemar's exact test. Not corrected for several comparisons.`
+  const missing = ` Not paired, for lack of stored detections of the same images or of the prepared folder: ${left.join(', ')}.`
+  return { paired, remark: (paired.length > 0 ? how : '') + (left.length > 0 ? missing : '') }
+}
+
+const three = (value: number | null) => (value === null ? 'undefined' : value.toFixed(3))
+const signed = (value: number | null) => (value === null ? 'undefined' : `${value < 0 ? '' : '+'}${value.toFixed(3)}`)
+
+/** The metric table as texts, for the page and for the terminal. */
+export function metricTable(lines: readonly MetricLine[]): ReportTable[] {
+  const head = ['run', 'best', 'epoch', 'last', 'mean of last 10', 'epochs', 'split', 'images', 'masses']
+  return [...new Set(lines.map((line) => line.metric))].map((metric) => ({
+    caption: metric,
+    head,
+    rows: lines
+      .filter((line) => line.metric === metric)
+      .map((line) => [
+        ...[line.run, three(line.best), line.bestEpoch ?? '', three(line.last), three(line.mean10), line.epochs],
+        ...[line.split, line.images ?? 'unknown', line.masses ?? 'unknown'],
+      ]),
+  }))
+}
+
+/** Paired differences as texts. */
+export function pairedTables(paired: readonly PairedRuns[]): ReportTable[] {
+  return paired.map(({ a, b, images, comparison }) => ({
+    caption: `${b} against ${a}, ${images} images`,
+    head: ['number', a, b, 'difference', '95 % interval', 'p', `patients: only ${a}`, `only ${b}`, 'p (McNemar)'],
+    rows: [
+      { name: 'AP50', ...comparison.ap, patients: undefined },
+      ...comparison.lesions.map((row, i) => ({ name: `sens@${row.fppi}`, ...row, patients: comparison.patients[i]! })),
+    ].map(({ name, a: before, b: after, difference, interval, p, patients }) => [
+      ...[name, three(before), three(after), signed(difference)],
+      interval === null ? '' : `${signed(interval.low)} to ${signed(interval.high)}`,
+      p === null ? '' : p.toFixed(3),
+      ...(patients === undefined ? ['', '', ''] : [patients.onlyA, patients.onlyB, patients.p.toFixed(3)]),
+    ]),
+  }))
+}
+
+function pageOf(
+  runs: readonly StoredRun[],
+  result: Omit<CompareRunsResult, 'page'>,
+  remark: string,
+  by: readonly string[],
+  command: string,
+): ComparePage {
+  const plot = (title: string, column: string, yTitle: string, yDomain?: [number, number]) => {
+    const groups = groupHistories(runs, column, by).map(({ group, ...rest }) => ({ name: group, ...rest }))
+    return { title, xTitle: 'epoch', yTitle, groups, ...(yDomain === undefined ? {} : { yDomain }) }
+  }
+  const grouped = by.length > 0 ? ' Thin: single runs. Thick: mean of the runs of a group.' : ''
+  const plots = [
+    { plot: plot('Training loss', 'train/loss', 'loss'), caption: `Mean training loss per epoch.${grouped}` },
+    { plot: plot('Validation loss', 'val/loss', 'loss'), caption: `Validation loss per evaluated epoch.${grouped}` },
+    {
+      plot: plot('Average precision', 'val/AP50', 'AP at IoU 0.5', [0, 1]),
+      caption: `AP at IoU 0.5 per evaluated epoch.${grouped}`,
+    },
+    {
+      plot: plot('FROC score', FROC_SCORE, 'mean sensitivity', [0, 1]),
+      caption: `Mean sensitivity over the stated false positives per image.${grouped}`,
+    },
+  ]
+  const { differences } = result
+  return {
+    title: `Comparison of ${runs.length} runs`,
+    warnings: result.warnings,
+    differences: {
+      caption: 'Keys that differ',
+      head: ['key', ...runs.map((run) => run.name)],
+      rows: differences.map(({ key, values }) => [key, ...values]),
+    },
+    metrics: metricTable(result.metrics),
+    paired: { tables: pairedTables(result.paired), remark },
+    plots: plots.filter(({ plot: { groups } }) => groups.length > 0),
+    commands: [command, ...runs.map((run) => `mammo-retinanet report ${relative(process.cwd(), run.folder)}`)],
+  }
+}
