@@ -137,6 +137,9 @@ function describe(file: DicomFile, fileSize: number, options: ReadImageOptions):
   const syntax = transferSyntaxOf(scan.transferSyntax, file.where)
   const { warnings, ...spacing } = spacingOf(file)
   if (scan.sniffed) warnings.push({ rule: 'dicom/meta', message: 'the file names no transfer syntax: it was guessed' })
+  if (textOf(elements, TAGS.burnedIn) === 'YES') {
+    warnings.push({ rule: 'dicom/burned-in', message: 'the file says that its pixels hold text about the patient' })
+  }
   return {
     width: shape.width,
     height: shape.height,

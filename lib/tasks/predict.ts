@@ -7,9 +7,11 @@ import { writeFileAtomic } from '../atomic-write.js'
 import { readImage } from '../data/image.js'
 import { renderImage, type ShownTruth } from '../data/view.js'
 import { DataError, type MammoError, UsageError } from '../errors.js'
+import { toolVersion } from '../package-root.js'
+import { type PredictedFile, writeStudies } from '../predict/dicom/studies.js'
 import { loadDetector, type PredictOptions } from '../predict/predictor.js'
 import { CSV_HEADER, type Prediction, toCoco, toCsv, toJson, toJsonLine } from '../predict/results.js'
-import type { Output } from './names.js'
+import { DICOM_OUTPUTS, type Output } from './names.js'
 
 export interface PredictTaskOptions extends Omit<PredictOptions, 'id' | 'priority' | 'transfer'> {
   /** Folder of the results. */
@@ -21,8 +23,12 @@ export interface PredictTaskOptions extends Omit<PredictOptions, 'id' | 'priorit
   threadsPerWorker?: number
   /** Longer side of the pictures in pixels. */
   pictureSide?: number
+  /** Findings per DICOM report, the lowest scores left out; 100 by default. */
+  maxFindings?: number
   onResult?: (result: Prediction, done: number, total: number) => void
   onError?: (path: string, error: MammoError) => void
+  /** What was not written, and why; without a path where it concerns a whole study. */
+  onWarning?: (path: string | null, warning: { code: string; message: string }) => void
 }
 
 export interface PredictSummary {
@@ -30,6 +36,9 @@ export interface PredictSummary {
   rejected: { path: string; code: string; message: string }[]
   files: string[]
 }
+
+/** Longer side of pictures unless told otherwise, in pixels. */
+const PICTURE_SIDE = 1600
 
 const IMAGE_EXTENSIONS = new Set(['.dcm', '.dicom', '.png', '.jpg', '.jpeg', '.tif', '.tiff', '.pgm'])
 
@@ -46,7 +55,8 @@ export async function predict(
     })
   }
   const truth = options.annotations === undefined ? undefined : await readTruth(options.annotations)
-  const { out, outputs, onResult, onError, annotations: _, workers, threadsPerWorker, pictureSide, ...rest } = options
+  const { out, outputs, onResult, onError, onWarning = () => undefined, annotations: _, ...others } = options
+  const { workers, threadsPerWorker, pictureSide, maxFindings = 100, ...rest } = others
   await mkdir(out, { recursive: true })
   const detector = await loadDetector(model, {
     ...(workers === undefined ? {} : { workers }),
@@ -59,6 +69,7 @@ export async function predict(
     summary.files.push(path)
   }
   try {
+    const files: PredictedFile[] = []
     // As many in flight as there are workers, plus one waiting: memory stays bounded, workers stay busy.
     let next = 0
     let done = 0
@@ -68,13 +79,18 @@ export async function predict(
         try {
           const prediction = await detector.predict(path, { ...rest, id: name })
           if (outputs.includes('json')) await write(`${name}.json`, toJson(prediction))
-          if (outputs.includes('png'))
-            await write(`${name}.png`, await picture(path, prediction, truth, pictureSide, rest.frame))
+          if (outputs.includes('png')) {
+            if (prediction.warnings.some(({ code }) => code === 'dicom/burned-in')) {
+              onWarning(path, { code: 'dicom/burned-in', message: 'no picture: the pixels hold text' })
+            } else await write(`${name}.png`, await picture(path, prediction, truth, pictureSide, rest.frame))
+          }
           summary.predictions.push(prediction)
+          files.push({ path, result: prediction })
           onResult?.(prediction, ++done, sources.length)
         } catch (error) {
           if (!(error instanceof DataError)) throw error
           summary.rejected.push({ path, code: error.code, message: error.message })
+          files.push({ path, result: error.code })
           onError?.(path, error)
         }
       }
@@ -86,6 +102,23 @@ export async function predict(
     if (outputs.includes('jsonl')) await write('detections.jsonl', all.map(toJsonLine).join(''))
     if (outputs.includes('coco')) await write('detections.coco.json', toCoco(all, detector.manifest.classes))
     if (outputs.includes('csv')) await write('detections.csv', CSV_HEADER + all.map(toCsv).join(''))
+    const kinds = DICOM_OUTPUTS.filter((kind) => outputs.includes(kind))
+    if (kinds.length > 0) {
+      const { manifest } = detector
+      const objects = await writeStudies(files, {
+        out: join(out, 'dicom'),
+        kinds,
+        manifest,
+        toolVersion: toolVersion(),
+        threshold: rest.threshold ?? manifest.defaultThreshold,
+        maxFindings,
+        read: anyMammogram(rest.frame),
+        maxSide: pictureSide ?? PICTURE_SIDE,
+        time: new Date(),
+        onWarning,
+      })
+      summary.files.push(...objects)
+    }
     return summary
   } finally {
     await detector.close()
@@ -196,12 +229,10 @@ async function picture(
   path: string,
   prediction: Prediction,
   truth: Truth | undefined,
-  maxSide = 1600,
+  maxSide = PICTURE_SIDE,
   frame?: number,
 ): Promise<Uint8Array> {
-  // The predictor has accepted the image by its own rules.
-  const accepted = { assumeMammogram: true, allowForProcessing: true, ...(frame === undefined ? {} : { frame }) }
-  const { pixels, width, height } = await readImage(path, accepted)
+  const { pixels, width, height } = await readImage(path, anyMammogram(frame))
   return renderImage({
     pixels,
     width,
@@ -210,6 +241,11 @@ async function picture(
     truth: truth?.get(basename(path)) ?? [],
     predictions: prediction.detections.map(({ box, score, label }) => ({ box, score, label })),
   })
+}
+
+/** For images that the predictor has accepted by its own rules. */
+function anyMammogram(frame: number | undefined) {
+  return { assumeMammogram: true, allowForProcessing: true, ...(frame === undefined ? {} : { frame }) }
 }
 
 /** True when `path` looks like an exported model. */

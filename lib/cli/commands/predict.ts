@@ -13,6 +13,7 @@ interface PredictFlags {
   crop: boolean
   spacing?: 'resample' | 'warn' | 'ignore'
   workers?: number
+  maxFindings: number
   allowFailures: number
 }
 
@@ -21,7 +22,7 @@ export const predictCommand: CommandFile = {
   summary: 'detect masses in images, DICOM files, folders or a manifest with an exported model',
   examples: [
     'predict model.onnx exams/ --out results',
-    'predict model.onnx mammogram.dcm --threshold 0.3 --output json,png',
+    'predict model.onnx study/ --threshold 0.3 --output json,png,cad-sr,tid1500',
   ],
   declare: (command) => {
     command
@@ -40,6 +41,7 @@ export const predictCommand: CommandFile = {
         ]),
       )
       .option('--workers <n>', 'images at a time', integerFrom(1))
+      .option('--max-findings <n>', 'findings per DICOM report; the lowest scores are left out', integerFrom(1), 100)
       .option('--allow-failures <n>', 'rejected images that are tolerated', integerFrom(0), 0)
   },
   async run(io, global, options, [model, ...inputs]) {
@@ -59,6 +61,7 @@ export const predictCommand: CommandFile = {
       ...(flags.crop ? {} : { crop: false }),
       ...(flags.spacing === undefined ? {} : { spacing: flags.spacing }),
       ...(flags.workers === undefined ? {} : { workers: flags.workers }),
+      maxFindings: flags.maxFindings,
       onResult: ({ image, detections, timingsMs, warnings }, done, total) => {
         const top = detections[0]?.score.toFixed(3) ?? '-'
         if (!global.json) {
@@ -68,6 +71,9 @@ export const predictCommand: CommandFile = {
         }
         for (const warning of warnings)
           if (!global.quiet) io.stderr(`warning ${warning.code}: ${image.id}: ${warning.message}\n`)
+      },
+      onWarning: (path, { code, message }) => {
+        if (!global.quiet) io.stderr(`warning ${code}: ${path === null ? '' : `${path}: `}${message}\n`)
       },
       onError: (_path, error) => void reportError(error, io),
     })

@@ -36,6 +36,7 @@ export const TAGS = {
   paddingValue: 0x00280120,
   paddingLimit: 0x00280121,
   qualityControl: 0x00280300,
+  burnedIn: 0x00280301,
   spacingCalibration: 0x00280a02,
   windowCenter: 0x00281050,
   windowWidth: 0x00281051,

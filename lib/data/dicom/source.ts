@@ -91,7 +91,6 @@ const PLAIN = {
   timezone: 0x00080201,
   positionerAngle: 0x00181510,
   series: 0x0020000e,
-  burnedIn: 0x00280301,
   rescaleType: 0x00281054,
 } as const
 const WANTED: ReadonlySet<number> = new Set([CHARSET, ...IDENTITY.map(([tag]) => tag), ...Object.values(PLAIN)])
@@ -184,7 +183,7 @@ async function describe(bytes: Uint8Array, path: string, total: number, frame: n
     inverted: textOf(elements, TAGS.photometric) === 'MONOCHROME1',
     rescale: rescaleOf(elements, plain(PLAIN.rescaleType)),
     voi: sourceVoi(file),
-    burnedIn: plain(PLAIN.burnedIn) === 'YES',
+    burnedIn: textOf(elements, TAGS.burnedIn) === 'YES',
     timezone: valid(plain(PLAIN.timezone), /^[+-]\d{4}$/),
   }
 }

@@ -21,6 +21,7 @@ export function gsps(report: Report, n: number): DicomJson | undefined {
   const text = (tag: string, vr: string, value: string): DicomJson => ({ [tag]: { vr, Value: [value] } })
   return {
     ...commonHeader(report, object, n + 1),
+    '00200060': { vr: 'CS', ...(source.side === null || source.side === 'B' ? {} : { Value: [source.side] }) },
     // Identification
     ...text('00700080', 'CS', LAYER),
     ...text('00700081', 'LO', `Masses with a score of at least ${report.settings.displayThreshold}`),

@@ -39,6 +39,8 @@ export interface ReportSettings {
   maxFindings: number
   /** How images were prepared and results combined; one sentence each. */
   pipeline: readonly string[]
+  /** What else of the preparation may change a result, for the UIDs only. */
+  fingerprint?: string
   /** `malignancy` needs a calibration for it in the model's manifest. */
   scoreMeaning: 'certainty' | 'malignancy'
   calibration: ModelManifest['calibration']
@@ -102,6 +104,7 @@ export function planReport(given: readonly AnalysedImage[], settings: ReportSett
     threshold,
     pipelineHash: hashOf([
       statements,
+      settings.fingerprint ?? '',
       settings.toolVersion,
       settings.manufacturer,
       settings.scoreMeaning,

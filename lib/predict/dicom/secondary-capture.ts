@@ -40,7 +40,7 @@ export function secondaryCapture(
     '00082111': { vr: 'ST', Value: ['Reduced to 8 bits, findings drawn into the pixels'] },
     '00082112': sequence([{ ...referenceItem(source), '0040A170': sequence([codeItem(CODES.sourceImage)]) }]),
     '00200020': { vr: 'CS', ...(source.patientOrientation === null ? {} : { Value: source.patientOrientation }) },
-    ...(source.side === null ? {} : { '00200062': { vr: 'CS', Value: [source.side] } }),
+    ...(source.side === null ? { '00200060': { vr: 'CS' } } : { '00200062': { vr: 'CS', Value: [source.side] } }),
     '00280002': { vr: 'US', Value: [3] },
     '00280004': { vr: 'CS', Value: ['RGB'] },
     '00280006': { vr: 'US', Value: [0] },
