@@ -78,7 +78,7 @@ export const CODES = {
   sourceImage: dcm('121322', 'Source image for image processing operation'),
   // Units.
   percent: ucum('%', 'Percent'),
-  millimetre: ucum('mm', 'millimeter'),
+  millimetre: ucum('mm', 'mm'),
   degree: ucum('deg', 'degree'),
 } as const satisfies Record<string, Code>
 
@@ -173,7 +173,7 @@ export const CONTEXT_GROUPS = {
 /**
  * Choices that the published templates leave open or that were not compared with the standard's newest edition. Compared against
  * published text: order of TID 4000, 4001, 4003, 4015; rows of 4019, which a 2024 edition prints without a manufacturer and closed
- * to additions. Against a published dictionary: every code above. Not compared: rows of TID 4006, 4021, 4108, 1410 and 1600.
+ * to additions. Against a published dictionary: every code above but UMLS C0034375. Not compared: rows of TID 4006, 4021, 4108, 1410 and 1600.
  */
 export const CHOICES = {
   /** TID 1204, CID 5000. */
