@@ -28,7 +28,14 @@ export function overlayPlotSpec({ title, xTitle, yTitle, groups, yDomain }: Over
   const cycle = <T>(list: readonly T[], turn: number) =>
     names.map((_, i) => list[(i + turn * Math.floor(i / palette.length)) % list.length]!)
   const scale = (range: readonly unknown[]) => ({ domain: names, range })
-  const legend = { orient: 'bottom', columns: 2, labelLimit: 420, symbolStrokeWidth: 3, symbolSize: 600 }
+  const legend = {
+    orient: 'bottom',
+    columns: 2,
+    labelLimit: 420,
+    symbolType: 'stroke',
+    symbolStrokeWidth: 3,
+    symbolSize: 900,
+  }
   const encoding = {
     x: { field: 'x', type: 'quantitative', title: xTitle, scale: { zero: false, nice: false } },
     y: { field: 'y', type: 'quantitative', title: yTitle, scale: yDomain ? { domain: yDomain } : { zero: false } },
