@@ -124,7 +124,7 @@ export const TID_4000: Row = row(null, 'CONTAINER', CODES.mammographyCadReport, 
   ],
 })
 
-const measurementGroup = row('CONTAINS', 'CONTAINER', CODES.measurementGroup, ANY, {
+const measurementGroup = row('CONTAINS', 'CONTAINER', CODES.measurementGroup, SOME, {
   rows: [
     ...tracking,
     row('CONTAINS', 'CODE', CODES.finding, ONE, { values: [CODES.mass] }),
@@ -156,7 +156,7 @@ export const TID_1500: Row = row(null, 'CONTAINER', CODES.imagingMeasurementRepo
         row('CONTAINS', 'CONTAINER', CODES.imageLibraryGroup, ONE, { rows: [row('CONTAINS', 'IMAGE', null, SOME)] }),
       ],
     }),
-    row('CONTAINS', 'CONTAINER', CODES.imagingMeasurements, ONE, { rows: [measurementGroup] }),
+    row('CONTAINS', 'CONTAINER', CODES.imagingMeasurements, OPTIONAL, { rows: [measurementGroup] }),
     row('CONTAINS', 'CONTAINER', CODES.qualitativeEvaluations, ONE, {
       rows: [
         row('CONTAINS', 'CODE', CODES.processingSummary, ONE, { values: CONTEXT_GROUPS[6047] }),

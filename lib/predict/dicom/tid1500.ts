@@ -42,12 +42,15 @@ function measurementTree(report: Report): Item {
         report.images.map((image) => imageItem('CONTAINS', image)),
       ),
     ]),
-    item(
-      'CONTAINS',
-      CODES.imagingMeasurements,
-      { type: 'CONTAINER' },
-      report.findings.map((finding) => measurementGroup(report, finding)),
-    ),
+    // Readers fail on a container without content; the evaluation below says that there are no findings.
+    report.findings.length === 0
+      ? undefined
+      : item(
+          'CONTAINS',
+          CODES.imagingMeasurements,
+          { type: 'CONTAINER' },
+          report.findings.map((finding) => measurementGroup(report, finding)),
+        ),
     item('CONTAINS', CODES.qualitativeEvaluations, { type: 'CONTAINER' }, [
       item('CONTAINS', CODES.processingSummary, { type: 'CODE', code: situationOf(report).summary }),
       ...[...report.statements, ...failureStatements(report)].map((text) =>

@@ -110,6 +110,28 @@ t.test('pydicom reads every element', async (t) => {
   t.match(names.get('Greek name'), "'Διονυσίος'")
 })
 
+const HIGHDICOM = `
+import sys, highdicom
+for path in sys.argv[1:]:
+    groups = highdicom.sr.srread(path).content.get_planar_roi_measurement_groups()
+    print(len(groups), len(set(g.tracking_uid for g in groups)), all(g.roi.graphic_type.name == 'POLYLINE' for g in groups))
+`
+
+t.test('highdicom finds every measurement group', async (t) => {
+  const python = process.env['MAMMO_PEER_PYTHON']
+  const usable = python !== undefined && spawnSync(python, ['-c', 'import highdicom']).status === 0
+  if (!usable) return t.pass('skipped', { skip: 'no Python with highdicom; set MAMMO_PEER_PYTHON' })
+  const measured = written.filter(({ kind }) => kind === 'tid1500')
+  const { stdout, stderr, status } = spawnSync(python, ['-c', HIGHDICOM, ...measured.map(({ path }) => path)], {
+    encoding: 'utf8',
+  })
+  t.equal(status, 0, stderr)
+  t.strictSame(
+    stdout.trim().split('\n'),
+    measured.map(({ findings }) => `${findings} ${findings} True`),
+  )
+})
+
 t.test('Orthanc stores every object and returns it unchanged', skipWithout('Orthanc', 'orthanc'), async (t) => {
   const port = await freePort()
   const base = join(folder, 'orthanc')
