@@ -3,6 +3,7 @@
 import { leaves, valueAt } from '../config/load.js'
 import type { Config } from '../config/schema.js'
 import { UsageError } from '../errors.js'
+import { type MeanEstimate, meanInterval } from './mean.js'
 import { type Summary, summarise } from './sweep.js'
 
 export interface ComparedRun {
@@ -85,6 +86,24 @@ export function metricLines(
       }
     }),
   )
+}
+
+export interface GroupLine {
+  metric: string
+  group: string
+  best: MeanEstimate
+  last: MeanEstimate
+  mean10: MeanEstimate
+}
+
+/** Means over the runs of each group, with their intervals. */
+export function groupLines(lines: readonly MetricLine[]): GroupLine[] {
+  const keys = new Map(lines.map(({ metric, group }) => [`${metric} ${group}`, { metric, group }]))
+  return [...keys.values()].map(({ metric, group }) => {
+    const own = lines.filter((line) => line.metric === metric && line.group === group)
+    const over = (name: 'best' | 'last' | 'mean10') => meanInterval(own.map((line) => line[name]))
+    return { metric, group, best: over('best'), last: over('last'), mean10: over('mean10') }
+  })
 }
 
 /** The value of the grouping keys, or the run itself without keys. Throws UsageError ARGUMENT for an unknown key. */

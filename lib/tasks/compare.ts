@@ -16,7 +16,9 @@ import {
   configDifferences,
   type Difference,
   FROC_SCORE,
+  type GroupLine,
   groupHistories,
+  groupLines,
   type MetricLine,
   metricLines,
 } from '../experiments/compare-runs.js'
@@ -49,6 +51,8 @@ export interface CompareRunsResult {
   warnings: string[]
   differences: Difference[]
   metrics: MetricLine[]
+  /** Means over repeats; empty without `by`. */
+  groups: GroupLine[]
   paired: PairedRuns[]
   /** Path of the page. */
   page: string | null
@@ -83,8 +87,9 @@ export async function compareRuns(
     options.metric === undefined ? ['val/AP50', 'val/AP', FROC_SCORE] : [options.metric],
     by,
   )
+  const groups = by.length === 0 ? [] : groupLines(metrics)
   const { paired, remark } = pairRuns(runs, options.bootstrap ?? 2000)
-  const result = { runs: folders, warnings, differences, metrics, paired }
+  const result = { runs: folders, warnings, differences, metrics, groups, paired }
   if (options.out === null) return { ...result, page: null }
   const page = resolve(options.out ?? 'compare.html')
   const command = `mammo-retinanet compare ${targets.join(' ')}${by.length > 0 ? ` --by ${by.join(',')}` : ''}`
@@ -190,6 +195,19 @@ export function metricTable(lines: readonly MetricLine[]): ReportTable[] {
   }))
 }
 
+/** Means over the repeats of each group as texts. */
+export function groupTables(lines: readonly GroupLine[]): ReportTable[] {
+  const shown = ({ mean, interval }: GroupLine['best']) =>
+    interval === null ? three(mean) : `${three(mean)} [${three(interval[0])}, ${three(interval[1])}]`
+  return [...new Set(lines.map((line) => line.metric))].map((metric) => ({
+    caption: `${metric}: mean over the runs of a group, with Student's 95 % interval`,
+    head: ['group', 'runs', 'best', 'last', 'mean of last 10'],
+    rows: lines
+      .filter((line) => line.metric === metric)
+      .map(({ group, best, last, mean10 }) => [group, best.n, shown(best), shown(last), shown(mean10)]),
+  }))
+}
+
 /** Paired differences as texts. */
 export function pairedTables(paired: readonly PairedRuns[]): ReportTable[] {
   return paired.map(({ a, b, images, comparison }) => ({
@@ -240,7 +258,7 @@ function pageOf(
       head: ['key', ...runs.map((run) => run.name)],
       rows: differences.map(({ key, values }) => [key, ...values]),
     },
-    metrics: metricTable(result.metrics),
+    metrics: [...groupTables(result.groups), ...metricTable(result.metrics)],
     paired: { tables: pairedTables(result.paired), remark },
     plots: plots.filter(({ plot: { groups } }) => groups.length > 0),
     commands: [command, ...runs.map((run) => `mammo-retinanet report ${relative(process.cwd(), run.folder)}`)],

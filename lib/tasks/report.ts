@@ -1,16 +1,22 @@
 // `report`: the HTML page of a run from its folder. Gathers numbers and pictures; lib/report draws them.
 import { existsSync } from 'node:fs'
-import { readdir, readFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { parse } from 'yaml'
 import { writeFileAtomic } from '../atomic-write.js'
 import { phasesOf } from '../config/phases.js'
 import type { Config } from '../config/schema.js'
+import { openRecords } from '../data/prepared.js'
 import { pngToJpeg } from '../data/raster.js'
+import { frocEvents } from '../evaluate/froc.js'
 import type { Picture } from '../report/page.js'
 import { runReportHtml } from '../report/run-report.js'
+import { readPredictions } from '../train/predictions.js'
 import { parseResults } from '../train/results.js'
 import { findRunFolder, readRunRecord } from '../train/run-folder.js'
+import { evaluationRules, imageTruth } from '../train/validate.js'
+import { viewDataset } from './view.js'
 
 export interface ReportOptions {
   /** Default: report.html in the run folder. */
@@ -19,7 +25,7 @@ export interface ReportOptions {
   notice?: string
   /** Folder of PNG pictures to show, such as the output of `predict`. */
   pictures?: string
-  /** Pictures shown at most. */
+  /** Pictures shown at most. Without `pictures`, that many of the run's own images are drawn: misses and highest false alarms first. */
   gallery?: number
   /** Extra rows of the summary. */
   facts?: [string, string][]
@@ -65,7 +71,7 @@ export async function writeReport(run: string, options: ReportOptions = {}): Pro
       interval ? `95 % interval ${interval[0].toFixed(3)} to ${interval[1].toFixed(3)} (patients resampled)` : '',
     ]),
     froc: frocOf(rows),
-    pictures: options.pictures === undefined ? [] : await readPictures(options.pictures, options.gallery ?? 16),
+    pictures: await picturesOf(folder, config, options),
     environment: flatten(record.host as Record<string, unknown>),
     commands: options.commands ?? [`mammo-retinanet train --config ${basename(folder)}/config.resolved.yaml`],
   })
@@ -86,6 +92,38 @@ function frocOf(rows: StoredMetrics['rows']): { fppi: number[]; sensitivity: num
     name.startsWith('sens@') && value !== null ? [[Number(name.slice(5)), value] as const] : [],
   )
   return points.length === 0 ? null : { fppi: points.map(([f]) => f), sensitivity: points.map(([, s]) => s) }
+}
+
+async function picturesOf(folder: string, config: Config, options: ReportOptions): Promise<Picture[]> {
+  if (options.pictures !== undefined) return readPictures(options.pictures, options.gallery ?? 16)
+  const predictions = join(folder, 'eval', 'predictions.coco.json')
+  if (options.gallery === undefined || options.gallery === 0 || config.data.root === null) return []
+  if (!existsSync(predictions) || !existsSync(config.data.root)) return []
+  const ids = await worstImages(predictions, config, options.gallery)
+  const out = await mkdtemp(join(tmpdir(), 'mammo-gallery-'))
+  try {
+    await viewDataset(config.data.root, { out, config, ids, predictions, maxSide: 1200 })
+    return await readPictures(out, ids.length)
+  } finally {
+    await rm(out, { recursive: true })
+  }
+}
+
+/** Images with missed lesions, alternating with those of the highest false alarms, then the rest. */
+async function worstImages(predictions: string, config: Config, count: number): Promise<string[]> {
+  const { detections } = await readPredictions(predictions, config.data.classes)
+  const { records } = await openRecords(config.data.root!)
+  const truth = records.filter(({ id }) => detections.has(id)).map((record) => imageTruth(record, config.data.classes))
+  const { criteria, credit } = evaluationRules(config)
+  const scoreThreshold = config.predict.scoreThreshold
+  const events = frocEvents(truth, detections, { criterion: criteria[0]!, credit, scoreThreshold })
+  const missed = [...events.lesionImage].filter((_, i) => events.lesionScore[i] === Number.NEGATIVE_INFINITY)
+  const alternating = Array.from({ length: truth.length + events.falseImage.length }, (_, i) => [
+    missed[i],
+    events.falseImage[i],
+  ])
+  const order = new Set([...alternating.flat(), ...truth.keys()].filter((image) => image !== undefined))
+  return [...order].slice(0, count).map((image) => truth[image]!.id)
 }
 
 /** PNG files of a folder as JPEG: a page with many pictures stays small. */

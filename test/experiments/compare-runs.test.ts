@@ -7,6 +7,7 @@ import {
   configDifferences,
   FROC_SCORE,
   groupHistories,
+  groupLines,
   metricLines,
 } from '../../lib/experiments/compare-runs.js'
 
@@ -71,4 +72,11 @@ t.test('warnings', async (t) => {
   t.match(comparisonWarnings([runs[0]!, run('d', 2, [], { splitHash: 'other' })]), [/^The splits differ/])
   t.match(comparisonWarnings([runs[0]!, run('d', 2, [], { fold: 1 })]), [/^The folds differ/])
   t.match(comparisonWarnings([runs[0]!, run('d', 2, [], { status: 'interrupted' })]), [/d \(interrupted\)/])
+})
+
+t.test('means over repeats', async (t) => {
+  const [two, five] = groupLines(metricLines(runs, ['val/AP50'], ['loss.gamma']))
+  t.match(two, { group: 'loss.gamma 2', best: { n: 1, mean: 0.3, interval: null } })
+  t.equal(five!.best.n, 2)
+  t.ok(Math.abs(five!.best.mean! - 0.5) < 1e-12)
 })

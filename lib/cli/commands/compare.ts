@@ -25,14 +25,14 @@ export const compareCommand: CommandFile = {
       .option('--bootstrap <n>', 'resamples of patients for paired differences', integerOption)
   },
   async run(io, global, options, targets) {
-    const { compareRuns, metricTable, pairedTables } = await import('../../tasks/compare.js')
+    const { compareRuns, groupTables, metricTable, pairedTables } = await import('../../tasks/compare.js')
     const result = await compareRuns(targets, options as CompareFlags)
     if (!global.quiet) for (const warning of result.warnings) io.stderr(`warning: ${warning}\n`)
     if (global.json) {
       io.stdout(`${JSON.stringify(result, null, 2)}\n`)
       return 0
     }
-    const tables = [...metricTable(result.metrics), ...pairedTables(result.paired)]
+    const tables = [...groupTables(result.groups), ...metricTable(result.metrics), ...pairedTables(result.paired)]
     const differences = result.differences.map(({ key, values }) => `  ${key}: ${values.join(' | ')}`)
     const lines = [
       ...(differences.length > 0 ? ['configuration', ...differences, ''] : []),
