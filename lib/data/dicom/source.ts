@@ -85,6 +85,11 @@ const IDENTITY: readonly [tag: number, vr: string, type2: boolean][] = [
   [0x0020000d, 'UI', true],
   [0x00200010, 'SH', true],
 ]
+/** Forms of dates and times; what has another one is left empty. */
+const FORMS: Record<string, RegExp> = {
+  DA: /^\d{4}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$/,
+  TM: /^\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?$/,
+}
 const PLAIN = {
   contentDate: 0x00080023,
   contentTime: 0x00080033,
@@ -126,7 +131,9 @@ async function describe(bytes: Uint8Array, path: string, total: number, frame: n
     const value = raw.get(tag)
     const text = value === undefined ? '' : tidy(decodeText(value, textual(vr) ? sets : [], path))
     if (text === '' && !type2) continue
-    identity[tag.toString(16).toUpperCase().padStart(8, '0')] = { vr, ...jsonValue(vr, text) }
+    // Some devices write zeros for an unknown date; a copy of it would make the report invalid.
+    const known = FORMS[vr]?.test(text) ?? true
+    identity[tag.toString(16).toUpperCase().padStart(8, '0')] = { vr, ...jsonValue(vr, known ? text : '') }
   }
   const plain = (tag: number) => latin(raw.get(tag))
   const { elements } = file
@@ -176,7 +183,7 @@ async function describe(bytes: Uint8Array, path: string, total: number, frame: n
       orientation.length === 2 && orientation.every((word) => /^[A-Z]+$/.test(word))
         ? [orientation[0]!, orientation[1]!]
         : null,
-    contentDate: valid(plain(PLAIN.contentDate), /^\d{8}$/),
+    contentDate: valid(plain(PLAIN.contentDate), FORMS['DA']!),
     contentTime: valid(plain(PLAIN.contentTime), /^\d{6}(\.\d{1,6})?$/),
     spacingMm: spacingIn(file),
     positionerAngle: Number.isFinite(angle) ? angle : null,

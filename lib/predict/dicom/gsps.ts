@@ -88,7 +88,7 @@ function aspect({ spacingMm }: SourceImage): DicomJson {
 function greyScale({ rescale, voi, inverted }: SourceImage, reference: DicomJson): DicomJson {
   const window: Record<string, DicomElement> = {}
   if (voi.lut !== null) {
-    const { first, bits, data } = voi.lut
+    const { first, bits, data } = inWholeBytes(voi.lut)
     const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength)
     window['00283010'] = sequence([
       {
@@ -117,6 +117,13 @@ function greyScale({ rescale, voi, inverted }: SourceImage, reference: DicomJson
       : { '00283110': sequence([{ '00081140': sequence([reference]), ...window }]) }),
     '20500020': { vr: 'CS', Value: [inverted ? 'INVERSE' : 'IDENTITY'] },
   }
+}
+
+/** Tables here have entries of 8 or 16 bits only (PS3.3 C.11.8); others are stretched to 16. */
+function inWholeBytes(lut: NonNullable<SourceImage['voi']['lut']>): typeof lut {
+  if (lut.bits === 8 || lut.bits === 16) return lut
+  const most = 2 ** lut.bits - 1
+  return { ...lut, bits: 16, data: lut.data.map((value) => Math.round((Math.min(value, most) * 65535) / most)) }
 }
 
 /** A count in a descriptor of signed numbers keeps its 16 bits. */

@@ -28,6 +28,7 @@ const DECISIONS: Record<string, [string, string, number]> = {
   'Japanese name, several character sets': ['111242', '111222', 1],
   'Greek name': ['111242', '111222', 1],
   'a header with nothing optional': ['111242', '111222', 1],
+  'inverted, with a grey table, no birth date': ['111242', '111222', 1],
   '1000 findings cut to 50': ['111242', '111222', 50],
   'probability of cancer': ['111242', '111222', 2],
 }

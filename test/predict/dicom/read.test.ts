@@ -84,6 +84,24 @@ t.test('patient and study stay, whatever the character sets', async (t) => {
   t.equal(await name('findings in one view'), '[{"Alphabetic":"Doe^Jane"}]')
 })
 
+t.test('a presentation state keeps the grey values of the image', async (t) => {
+  const all = await situations(folder)
+  const state = async (name: string) => {
+    const { images, settings } = all[name]!
+    return (await readBack(planReport(images, settings))).find(({ kind }) => kind === 'gsps')!.dataset
+  }
+  const plain = await state('findings in one view')
+  t.match(plain['20500020'], { Value: ['IDENTITY'] })
+  t.match(plain['00283110'], { Value: [{ '00281050': { Value: [800] }, '00281051': { Value: [900] } }] })
+  t.match(plain['0070005A'], { Value: [{ '00700052': { Value: [1, 1] }, '00700053': { Value: [COLUMNS, ROWS] } }] })
+  const film = await state('inverted, with a grey table, no birth date')
+  t.match(film['20500020'], { Value: ['INVERSE'] })
+  t.strictSame(film['00100030'], { vr: 'DA' })
+  const words = Buffer.from(Uint16Array.from([0, 1600, 32007, 65535]).buffer).toString('base64')
+  const table = { '00283002': { vr: 'US', Value: [4, 0, 16] }, '00283006': { vr: 'OW', InlineBinary: words } }
+  t.match(film['00283110'], { Value: [{ '00283010': { Value: [table] } }] })
+})
+
 t.test('a cut, failures and thresholds are stated', async (t) => {
   const all = await situations(folder)
   const cad = async (name: string) => {

@@ -207,6 +207,24 @@ export async function situations(folder: string): Promise<Record<string, Situati
       { tag: 0x00540220, vr: 'SQ', value: [] },
     ],
   })
+  const film = await sourceOf(folder, {
+    uid: '1.2.3.8',
+    extra: [
+      ...PLAIN_PATIENT,
+      { tag: 0x00100030, vr: 'DA', value: '00000000' },
+      { tag: 0x00280004, vr: 'CS', value: 'MONOCHROME1' },
+      {
+        tag: 0x00283010,
+        vr: 'SQ',
+        value: [
+          [
+            { tag: 0x00283002, vr: 'US', value: [4, 0, 12] },
+            { tag: 0x00283006, vr: 'US', value: [0, 100, 2000, 4095] },
+          ],
+        ],
+      },
+    ],
+  })
   const twelve = await Promise.all(
     Array.from({ length: 12 }, (_, n) => sourceOf(folder, { uid: `1.2.3.${20 + n}`, side: n % 2 === 0 ? 'L' : 'R' })),
   )
@@ -233,6 +251,10 @@ export async function situations(folder: string): Promise<Record<string, Situati
     },
     'Greek name': { images: [analysed(greek, randomFindings(1))], settings: settings() },
     'a header with nothing optional': { images: [analysed(bare, randomFindings(1))], settings: settings() },
+    'inverted, with a grey table, no birth date': {
+      images: [analysed(film, randomFindings(1))],
+      settings: settings(),
+    },
     '1000 findings cut to 50': {
       images: [analysed(views[0]!, randomFindings(600)), analysed(views[1]!, randomFindings(400, 2))],
       settings: settings({ maxFindings: 50 }),
