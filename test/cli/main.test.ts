@@ -53,6 +53,11 @@ t.test('help lists the commands; each command ends with two examples and the exi
     ['data', 'split'],
     ['data', 'synth'],
     ['anchors', 'report'],
+    ['cv'],
+    ['sweep'],
+    ['sweep', 'infer'],
+    ['compare'],
+    ['report'],
     ['anchors', 'optimize'],
     ['config', 'show'],
   ]) {
