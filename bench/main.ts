@@ -28,6 +28,7 @@ interface Row {
 const program = new Command('bench')
   .argument('<words...>', `trials: ${Object.keys(trials).join(', ')}, or all`)
   .option('--rounds <n>', 'processes per side', Number, 3)
+  .option('--count <n>', "timed runs per process instead of the trial's own", Number)
   .option('--out <file>', 'result file')
   .option('--threads <n>', 'threads of every side', Number)
   .allowExcessArguments(false)
@@ -37,7 +38,12 @@ const words = program.args.includes('all') ? Object.keys(trials) : program.args
 const unknown = words.filter((word) => trials[word] === undefined)
 if (unknown.length > 0)
   program.error(`unknown trial ${unknown.join(', ')}; known: ${Object.keys(trials).join(', ')}, all`)
-const { rounds, threads, out } = program.opts<{ rounds: number; threads?: number; out?: string }>()
+const { rounds, count, threads, out } = program.opts<{
+  rounds: number
+  count?: number
+  threads?: number
+  out?: string
+}>()
 const python = process.env['MAMMO_PEER_PYTHON']
 if (python === undefined)
   process.stderr.write('peers are left out: set MAMMO_PEER_PYTHON to a Python with torch and torchvision\n')
@@ -52,7 +58,9 @@ for (const word of words) {
     for (let round = 0; round < rounds; round++) {
       for (const side of sides) {
         process.stderr.write(`${word} ${variant}: ${side.name}, round ${round + 1}/${rounds}\n`)
-        collected.get(side)!.push(await runSide(side, { ...options, threads: host.threads }))
+        collected
+          .get(side)!
+          .push(await runSide(side, { ...options, threads: host.threads, ...(count === undefined ? {} : { count }) }))
       }
     }
     const summaries = sides.map((side) => summarise(word, variant, side.name, collected.get(side)!))

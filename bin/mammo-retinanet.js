@@ -4,7 +4,9 @@ import { existsSync } from 'node:fs'
 
 const main = new URL('../dist/lib/cli/main.js', import.meta.url)
 if (!existsSync(main)) {
-  process.stderr.write('error: the TypeScript sources are not compiled yet\n  fix:   run `npm run build` in the package folder\n')
+  process.stderr.write(
+    'error: the TypeScript sources are not compiled yet\n  fix:   run `npm run build` in the package folder\n',
+  )
   process.exitCode = 4
 } else {
   const { runCli } = await import(main.href)
