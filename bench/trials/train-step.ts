@@ -1,6 +1,7 @@
 // One update of the whole detector.
-import { timed } from '../statistics.js'
+import { median, timed } from '../statistics.js'
 import type { Measurement } from '../trials.js'
+import { convolutionCeiling, denseMacs } from './flops.js'
 import { lesionTargets, noiseBatch, openPeerSession, residentBytes, type StepSetting } from './model.js'
 
 export async function measure(options: Record<string, unknown>): Promise<Measurement> {
@@ -26,7 +27,18 @@ export async function measure(options: Record<string, unknown>): Promise<Measure
     setting.count ?? 5,
     120,
   )
+  // Forward once, backward twice the work of what is trained. The box tower works on windows only, so a step does less than this.
+  const { body, rest } = await denseMacs(session, setting.height, setting.width)
+  const gflop = 2e-9 * setting.batch * ((setting.frozenStages === 5 ? 1 : 3) * body + 3 * rest)
   await session.dispose()
-  const last = parts.at(-1)!
-  return { seconds, peakBytes: residentBytes('VmHWM'), baseBytes, extra: { ...last } }
+  const ceiling = await convolutionCeiling()
+  const rate = gflop / median(seconds)
+  const extra = {
+    ...parts.at(-1)!,
+    denseGflop: gflop,
+    gflopPerSecond: rate,
+    ceilingGflopPerSecond: ceiling,
+    shareOfCeiling: rate / ceiling,
+  }
+  return { seconds, peakBytes: residentBytes('VmHWM'), baseBytes, extra }
 }

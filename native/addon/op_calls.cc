@@ -20,13 +20,16 @@
 //   batchedNms   the same with labels int32[n] -> kept int32[k]
 //   postprocess  config{anchors,coder,post}, logits float32[n,N,K], deltas float32[n,N,4], shape int32[3], grids, canvas,
 //                sizes int32[n,2] -> boxes, scores, labels, offsets as Detections
+//   convolution  channels, height, width -> gflop (of one run): a 3x3 convolution, the machine's ceiling for a detector
 //   warp         canvas, channels, sizes and the fields of WindowBatch -> input float32[n,C,h,w]
 // clang-format on
 #include "op_calls.h"
 
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/conv2d.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/rand.h>
 
 #include <chrono>
 #include <optional>
@@ -353,6 +356,20 @@ OpValues run_postprocess(Arguments& arguments, Stopwatch& timed) {
           {"offsets", std::move(offsets)}};
 }
 
+/// A 3x3 convolution of the towers' kind on noise: what the machine can do at best, to set measured
+/// steps against.
+OpValues run_convolution(Arguments& arguments, Stopwatch& timed) {
+  const auto channels = static_cast<int64_t>(arguments.number("channels"));
+  const auto height = static_cast<int64_t>(arguments.number("height"));
+  const auto width = static_cast<int64_t>(arguments.number("width"));
+  if (channels < 1 || height < 1 || width < 1) refuse("channels", "sizes of at least 1");
+  const at::NoGradGuard no_grad;
+  const at::Tensor input = at::rand({1, channels, height, width});
+  const at::Tensor weight = at::rand({channels, channels, 3, 3});
+  timed([&] { return at::conv2d(input, weight, {}, 1, 1); });
+  return {{"gflop", 2e-9 * static_cast<double>(channels * channels * 9 * height * width)}};
+}
+
 OpValues run_warp(Arguments& arguments, Stopwatch& timed) {
   const auto canvas = arguments.pair("canvas");
   const int channels = static_cast<int>(arguments.number("channels"));
@@ -404,7 +421,7 @@ const std::map<std::string, Run>& table() {
       {"anchors", run_anchors},         {"match", run_match}, {"encode", run_encode},
       {"decode", run_decode},           {"focal", run_focal}, {"boxLoss", run_box_loss},
       {"iouLoss", run_iou_loss},        {"nms", run_nms},     {"batchedNms", run_batched_nms},
-      {"postprocess", run_postprocess}, {"warp", run_warp},
+      {"postprocess", run_postprocess}, {"warp", run_warp},   {"convolution", run_convolution},
   };
   return ops;
 }
