@@ -43,12 +43,19 @@ interface Detection {
 
 /**
  * Matches the detections of one image one to one. Every pair must agree within TOLERANCE; a detection without partner is accepted
- * as borderline when its score lies within 1e-4 of the threshold or of the last kept score of a full list, or when its IoU with a
- * better detection lies within 1e-4 of the NMS threshold. The order may differ only between scores within 1e-4.
+ * as borderline when its score lies within 1e-4 of the threshold or of the last kept score of a full list, when its IoU with a
+ * better detection lies within 1e-4 of the NMS threshold, or, given
+ * the reference's detections before NMS as `pool`, when the other side kept an overlapping box of equal score of that pool instead. The order may differ only between scores within 1e-4.
  */
-export function compareDetections(reference: DetectionSet, candidate: DetectionSet, cuts: Cuts): ParityResult {
+export function compareDetections(
+  reference: DetectionSet,
+  candidate: DetectionSet,
+  cuts: Cuts,
+  pool?: DetectionSet,
+): ParityResult {
   const a = unpack(reference)
   const b = unpack(candidate)
+  const known = pool === undefined ? [] : unpack(pool)
   const result: ParityResult = {
     ok: true,
     matched: 0,
@@ -76,7 +83,7 @@ export function compareDetections(reference: DetectionSet, candidate: DetectionS
   }
   for (const index of free) alone.push([b[index]!, b, 'only in the candidate'])
   for (const [detection, list, where] of alone) {
-    const why = borderline(detection, [...a, ...b], list, cuts)
+    const why = borderline(detection, [...a, ...b], list, cuts, known)
     if (why === undefined) result.failures.push(`${describe(detection)} ${where}`)
     else result.borderline.push(`${describe(detection)} ${where}: ${why}`)
   }
@@ -156,7 +163,13 @@ function boxTolerance([x1, y1, x2, y2]: number[]): number {
   return Math.max(TOLERANCE.boxPixels, TOLERANCE.boxFraction * Math.max(x2! - x1!, y2! - y1!))
 }
 
-function borderline(detection: Detection, all: Detection[], list: Detection[], cuts: Cuts): string | undefined {
+function borderline(
+  detection: Detection,
+  all: Detection[],
+  list: Detection[],
+  cuts: Cuts,
+  known: Detection[],
+): string | undefined {
   if (Math.abs(detection.score - cuts.scoreThreshold) <= TOLERANCE.score) return 'score at the threshold'
   const last = list.at(-1)!
   if (list.length >= cuts.maxDetections && detection.score - last.score <= TOLERANCE.score) return 'last of a full list'
@@ -164,7 +177,21 @@ function borderline(detection: Detection, all: Detection[], list: Detection[], c
     (other) =>
       other !== detection && other.score >= detection.score - TOLERANCE.score && nearCut(other, detection, cuts),
   )
-  return near ? `IoU with ${describe(near)} at the NMS threshold` : undefined
+  if (near) return `IoU with ${describe(near)} at the NMS threshold`
+  // Of overlapping boxes with equal scores NMS keeps the first, and the order of equal scores is free: an empty image has many.
+  // Both must be boxes that the reference itself had before NMS, so that a displaced box is never taken for a rival.
+  const before = (d: Detection) => known.some((k) => k.label === d.label && agrees(k, d))
+  const rival = all.find((other) => other !== detection && isRival(other, detection, cuts) && before(other))
+  if (!rival || !before(detection)) return undefined
+  return `equal score and overlap with ${describe(rival)}, of which one is kept`
+}
+
+function agrees(a: Detection, b: Detection): boolean {
+  return Math.abs(a.score - b.score) <= TOLERANCE.score && boxDifference(a.box, b.box) <= boxTolerance(a.box)
+}
+
+function isRival(a: Detection, b: Detection, { nmsIou }: Cuts): boolean {
+  return Math.abs(a.score - b.score) <= TOLERANCE.score && iou(a.box, b.box) > nmsIou - TOLERANCE.score
 }
 
 function nearCut(a: Detection, b: Detection, { nmsIou }: Cuts): boolean {

@@ -35,6 +35,22 @@ t.test('the box tolerance is 0.05 px or 5e-5 of the longer side', async (t) => {
   t.notOk(compareDetections(set(b), set([moved(b[0], 0.101), 0.4]), cuts).ok)
 })
 
+t.test(
+  'of overlapping boxes with equal scores either may be kept, but only boxes that the reference had before NMS',
+  async (t) => {
+    const shifted: [number[], number] = [[18, 10, 58, 60], 0.9]
+    t.notOk(compareDetections(set(a), set(shifted), cuts).ok, 'without the pool a displaced box is a failure')
+    t.notOk(
+      compareDetections(set(a), set(shifted), cuts, set(a, b)).ok,
+      'a box that the reference never had is a failure',
+    )
+    t.notOk(compareDetections(set(a), set([shifted[0], 0.8]), cuts, set(a, [shifted[0], 0.8])).ok, 'unequal scores')
+    const result = compareDetections(set(a), set(shifted), cuts, set(a, shifted))
+    t.match(result, { ok: true, failures: [] })
+    t.equal(result.borderline.length, 2)
+  },
+)
+
 t.test('scores, classes, numbers and missing boxes count', async (t) => {
   t.ok(compareDetections(set(a), set([a[0], 0.90009]), cuts).ok)
   t.notOk(compareDetections(set(a), set([a[0], 0.9002]), cuts).ok)
