@@ -1,7 +1,9 @@
 // Values of the few DICOM elements that mammograms are read by. The only importer of dcmjs, which is handed a small file made of
 // just these elements: patient names, dates and free texts are never parsed, its untyped errors and its unbounded inflate cannot
 // be reached, and the pixel data stays where it is. What may be read is the allow-list below (datasets spec 3.6).
+
 import { createHash, createHmac } from 'node:crypto'
+import { createRequire } from 'node:module'
 import { DataError } from '../../errors.js'
 import { BIG_ENDIAN, type ElementPlace, EXPLICIT, IMPLICIT, NeedMore, type Scan, scanDicom, show } from './scan.js'
 
@@ -137,7 +139,8 @@ export function hashPatient(id: string, key: string): string {
 
 async function readElements(scan: Scan, where: string): Promise<Elements> {
   const places = [...scan.elements.values()].sort((a, b) => a.tag - b.tag)
-  const dcmjs = await import('dcmjs')
+  // Required, not imported: dcmjs-codecs requires it too, and a require during an unfinished import is refused as a cycle.
+  const dcmjs = createRequire(import.meta.url)('dcmjs') as typeof import('dcmjs')
   silence(dcmjs.log)
   try {
     const { dict } = dcmjs.data.DicomMessage.readFile(smallFile(scan, places), { noCopy: true })
