@@ -3,7 +3,7 @@
 // Ragged data is flat with an index of n+1 offsets. Boxes are xyxy, half-open, in pixels of the network's input canvas.
 
 /** Raised on both sides whenever a call, a field or its meaning changes. */
-export const ABI_VERSION = 1
+export const ABI_VERSION = 2
 
 /** Everything that defines the network and its rules, fully resolved: the native side has no defaults and no named semantics. */
 export interface DetectorConfig {
@@ -180,6 +180,11 @@ export interface WindowBatch {
   intensity: Float32Array
   /** [n] seeds of the noise. */
   noiseSeed: Uint32Array
+  /**
+   * [n,3] elastic displacement: amplitude and distance of the nodes in output pixels (at least 5 amplitudes, so that nothing folds), seed
+   * (an integer below 2^32). The output place p shows affine(p + d(p)); d is in lib/geometry/elastic.ts. Amplitude 0, or no array: none.
+   */
+  elastic?: Float64Array
 }
 
 /** Ground truth of a batch, in canvas pixels. */

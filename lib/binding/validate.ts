@@ -3,6 +3,9 @@
 import { UsageError } from '../errors.js'
 import type { ImageBatch, StepOptions, TargetBatch, WindowBatch } from './types.js'
 
+/** Nodes of an elastic displacement lie this many amplitudes apart at least, so that nothing folds; as in native/core/ops/elastic.h. */
+const ELASTIC_SPACING = 5
+
 type Typed = Uint16Array | Int32Array | Uint32Array | Float32Array | Float64Array
 
 /** Short, safe description of any value for an error message. */
@@ -64,7 +67,16 @@ function checkOffsets(name: string, value: unknown, n: number, total: number): v
 
 function checkWindows(windows: WindowBatch, n: number): void {
   if (!isObject(windows)) refuse('batch.windows', 'an object', describe(windows))
-  knownKeys('batch.windows', windows, ['pixels', 'shapes', 'affines', 'reduce', 'normalise', 'intensity', 'noiseSeed'])
+  knownKeys('batch.windows', windows, [
+    'pixels',
+    'shapes',
+    'affines',
+    'reduce',
+    'normalise',
+    'intensity',
+    'noiseSeed',
+    'elastic',
+  ])
   typed('batch.windows.shapes', windows.shapes, Int32Array, 2 * n)
   let total = 0
   for (let i = 0; i < n; i++) {
@@ -98,6 +110,20 @@ function checkWindows(windows: WindowBatch, n: number): void {
     if (sigma < 0) refuse(`batch.windows.intensity[${4 * i + 3}]`, 'a noise sigma >= 0', String(sigma))
   }
   typed('batch.windows.noiseSeed', windows.noiseSeed, Uint32Array, n)
+  if (windows.elastic !== undefined) checkElastic(windows.elastic, n)
+}
+
+function checkElastic(elastic: Float64Array, n: number): void {
+  typed('batch.windows.elastic', elastic, Float64Array, 3 * n)
+  allFinite('batch.windows.elastic', elastic)
+  for (let i = 0; i < n; i++) {
+    const [amplitude, spacing, seed] = [elastic[3 * i]!, elastic[3 * i + 1]!, elastic[3 * i + 2]!]
+    if (amplitude < 0) refuse(`batch.windows.elastic[${3 * i}]`, 'an amplitude >= 0', String(amplitude))
+    if (amplitude > 0 && spacing < ELASTIC_SPACING * amplitude)
+      refuse(`batch.windows.elastic[${3 * i + 1}]`, `nodes ${ELASTIC_SPACING} amplitudes apart`, String(spacing))
+    if (!Number.isInteger(seed) || seed < 0 || seed > 0xffffffff)
+      refuse(`batch.windows.elastic[${3 * i + 2}]`, 'a seed of 32 bits', String(seed))
+  }
 }
 
 /** Number of images of a valid batch; `channels` is the model's. */

@@ -92,7 +92,7 @@ const augment = z.strictObject({
   scale: pair([0.9, 1.1], 'factor range, drawn per axis when anisotropic [KR]'),
   anisotropic: flag(false, 'draw the scale for each axis'),
   translation: num(0.05, 'largest shift as a share of the side [ours, KR .1]', 0, 1),
-  elastic: num(0, 'elastic displacement in pixels; 0 is off', 0),
+  elastic: num(0, 'largest elastic displacement in pixels of the input, smooth over 64 pixels or more; 0 is off', 0),
   contrast: pair([1, 1], 'factor range on normalised non-zero pixels [KR .9-1.1]'),
   brightness: num(0, 'largest shift in standard deviations on non-zero pixels', 0),
   gamma: pair([1, 1], 'exponent range on raw/65535 of non-zero pixels'),

@@ -1,8 +1,7 @@
-// Draws a random change of an image: one matrix about the centre (flip, rotation, shear, scale, translation, in that order)
-// and one change of intensity. It moves no pixel: the matrix is applied once, together with crop and resize, on the device;
+// Draws a random change of an image: one matrix about the centre (flip, rotation, shear, scale, translation, in that order), an
+// elastic displacement after it, and one change of intensity. It moves no pixel: the matrix is applied once, together with crop and resize, on the device;
 // what becomes of the lesions is in targets.ts. Method: datasets spec 4.5; shear as keras-retinanet has it.
 import type { Config } from '../config/schema.js'
-import { ConfigError } from '../errors.js'
 import {
   type Affine,
   about,
@@ -14,6 +13,7 @@ import {
   shear,
   translation,
 } from '../geometry/affine.js'
+import { type Elastic, elasticOf } from '../geometry/elastic.js'
 import type { RandomStream } from '../random.js'
 
 export type AugmentOptions = Config['augment']
@@ -26,6 +26,8 @@ export interface Augmentation {
   /** Contrast, brightness, gamma, noise sigma, as the batch carries them. */
   intensity: [number, number, number, number]
   noiseSeed: number
+  /** What moves in the output, after the matrix; null: nothing. */
+  elastic: Elastic | null
 }
 
 export const NO_AUGMENTATION: Augmentation = {
@@ -33,14 +35,7 @@ export const NO_AUGMENTATION: Augmentation = {
   mirrored: false,
   intensity: [1, 0, 1, 0],
   noiseSeed: 0,
-}
-
-/** Refuses what the device cannot do. */
-export function checkAugment(options: AugmentOptions): void {
-  if (options.elastic > 0) {
-    const message = `augment.elastic is ${options.elastic}, expected 0: elastic displacement is not an affine and not supported`
-    throw new ConfigError([{ key: 'augment.elastic', message }])
-  }
+  elastic: null,
 }
 
 /**
@@ -68,6 +63,7 @@ export function drawAugmentation(
   const brightness = within(options.brightness)
   const gamma = between(options.gamma)
   const noiseSeed = random.uint32()
+  const elastic = elasticOf(options.elastic, random.uint32())
   const change = compose(
     translation(shiftX, shiftY),
     scaling(scaleX, scaleY),
@@ -76,5 +72,5 @@ export function drawAugmentation(
     flip(flipX, flipY),
   )
   const matrix = about(change, width / 2, height / 2)
-  return { matrix, mirrored: flipX, intensity: [contrast, brightness, gamma, options.noise], noiseSeed }
+  return { matrix, mirrored: flipX, intensity: [contrast, brightness, gamma, options.noise], noiseSeed, elastic }
 }

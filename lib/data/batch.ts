@@ -17,6 +17,8 @@ export interface SampleWindows {
   intensity: Float32Array
   /** [n] */
   noiseSeed: Uint32Array
+  /** [n,3] elastic displacement: amplitude, spacing of its nodes, seed. Absent: nothing moves. */
+  elastic?: Float64Array
 }
 
 export interface SampleBatch {

@@ -117,6 +117,7 @@ export async function readPlans(
     normalise: Float32Array.from(plans.flatMap((plan) => plan.normalise)),
     intensity: Float32Array.from(plans.flatMap((plan) => plan.intensity)),
     noiseSeed: Uint32Array.from(plans, (plan) => plan.noiseSeed),
+    ...(plans.every(({ elastic }) => elastic === null) ? {} : { elastic: packElastic(plans) }),
   }
   const sizes = new Int32Array(2 * n)
   let offset = 0
@@ -135,6 +136,13 @@ export async function readPlans(
     targets: packTargets(plans),
     ids: plans.map((plan) => plan.id),
   }
+}
+
+/** [n,3] amplitude, spacing, seed. */
+function packElastic(plans: readonly SamplePlan[]): Float64Array {
+  return Float64Array.from(
+    plans.flatMap(({ elastic }) => (elastic === null ? [0, 0, 0] : [elastic.amplitude, elastic.spacing, elastic.seed])),
+  )
 }
 
 function packTargets(plans: readonly SamplePlan[]): SampleTargets {

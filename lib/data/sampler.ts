@@ -4,8 +4,9 @@
 import type { Config } from '../config/schema.js'
 import { ConfigError } from '../errors.js'
 import { type Affine, applyToPoint, compose, determinant, invert, scaling, translation } from '../geometry/affine.js'
+import type { Elastic } from '../geometry/elastic.js'
 import { type RandomStream, randomStream } from '../random.js'
-import { type Augmentation, type AugmentOptions, checkAugment, drawAugmentation, NO_AUGMENTATION } from './augment.js'
+import { type Augmentation, type AugmentOptions, drawAugmentation, NO_AUGMENTATION } from './augment.js'
 import { type LabelledLesion, lesionTargets, type TargetRules, type Targets } from './targets.js'
 import { coverage, type TissueMask } from './tissue.js'
 import type { Rect } from './types.js'
@@ -47,7 +48,9 @@ export interface SamplePlan {
   window: Rect
   /** Output pixel to window pixel, edge coordinates. */
   affine: Affine
-  /** Output pixel to full-resolution pixel of the whole source image. */
+  /** Displaces output places before `affine`; null: nothing moves. */
+  elastic: Elastic | null
+  /** Output pixel to full-resolution pixel of the whole source image, without the elastic displacement. */
   toImage: Affine
   /** Height and width of the output. */
   size: [number, number]
@@ -98,10 +101,9 @@ const MIN_BREAST = 0.5
 /** A lesion larger than the window gets a window of this many times its longer side. */
 const LARGE_LESION_FACTOR = 1.25
 
-/** Throws ConfigError for options that cannot be planned: spacing rule without spacing, elastic displacement. */
+/** Throws ConfigError for options that cannot be planned: the spacing rule without a known spacing. */
 export function createSampler(images: readonly SamplerImage[], options: SamplerOptions): Sampler {
   const { strategy, seed, multiple, data, augment } = options
-  if (augment !== null) checkAugment(augment)
   const rules: TargetRules = {
     boxRule: augment?.boxRule ?? 'ellipse',
     minVisible: data.minVisible,
@@ -134,13 +136,14 @@ export function createSampler(images: readonly SamplerImage[], options: SamplerO
     const backward = invert(forward)
     const shrink = 1 / Math.sqrt(Math.abs(determinant(forward)))
     const reduce = data.antialias && shrink > 2 ? Math.floor(Math.log2(shrink)) : 0
-    const window = readWindow(backward, width, height, image, reduce)
-    const targets = lesionTargets(placed.lesions, forward, width, height, rules)
+    const window = readWindow(backward, width, height, image, reduce, change.elastic?.amplitude ?? 0)
+    const targets = lesionTargets(placed.lesions, forward, width, height, { ...rules, elastic: change.elastic })
     return {
       image: item.image,
       id: image.id,
       window,
       affine: compose(translation(-window[0], -window[1]), backward),
+      elastic: change.elastic,
       toImage: compose(translation(...image.origin), backward),
       size,
       reduce,
@@ -326,16 +329,24 @@ function heavierSide(image: SamplerImage): 'L' | 'R' {
 }
 
 /**
- * Pixels of the image that an output of `width` x `height` touches, with the neighbours that bilinear sampling needs;
+ * Pixels of the image that an output of `width` x `height` touches when its places move by up to `reach` pixels, with the neighbours
+ * that bilinear sampling needs;
  * corners at multiples of the averaging block, so that the blocks are those of the whole image.
  */
-function readWindow(backward: Affine, width: number, height: number, image: SamplerImage, reduce: number): Rect {
+function readWindow(
+  backward: Affine,
+  width: number,
+  height: number,
+  image: SamplerImage,
+  reduce: number,
+  reach: number,
+): Rect {
   const block = 2 ** reduce
   const corners = [
-    applyToPoint(backward, 0, 0),
-    applyToPoint(backward, width, 0),
-    applyToPoint(backward, 0, height),
-    applyToPoint(backward, width, height),
+    applyToPoint(backward, -reach, -reach),
+    applyToPoint(backward, width + reach, -reach),
+    applyToPoint(backward, -reach, height + reach),
+    applyToPoint(backward, width + reach, height + reach),
   ]
   const xs = corners.map(([x]) => x)
   const ys = corners.map(([, y]) => y)

@@ -28,6 +28,7 @@ export function planInput(plan: SamplePlan, pixels: Uint16Array): Float32Array {
       height: y2 - y1,
       width: x2 - x1,
       affine: plan.affine,
+      elastic: plan.elastic,
       reduce: plan.reduce,
       mean: plan.normalise[0],
       std: plan.normalise[1],

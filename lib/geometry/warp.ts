@@ -1,7 +1,8 @@
 // The readable reference of the device's warp: one uint16 window becomes the network's input of one image, in one pass. Order: block average
-// (antialias), bilinear sampling through the affine, normalisation, intensity changes on non-zero pixels; canvas padding equals
+// (antialias), bilinear sampling through displacement and affine, normalisation, intensity changes on non-zero pixels; canvas padding equals
 // normalised raw 0. Contract: WindowBatch of the binding. Double precision, one channel; slow on purpose.
 import type { Affine } from './affine.js'
+import { displacement, type Elastic } from './elastic.js'
 
 export interface Window {
   /** Row-major [height, width]. */
@@ -10,6 +11,8 @@ export interface Window {
   width: number
   /** Output pixel to window pixel, both in edge coordinates. */
   affine: Affine
+  /** The output place p shows affine(p + d(p)); null or absent: affine(p). */
+  elastic?: Elastic | null
   /** Average 2^reduce x 2^reduce blocks first. */
   reduce: number
   mean: number
@@ -78,8 +81,9 @@ export function warpWindow(
   const out = new Float32Array(canvas[0] * canvas[1]).fill(normalise(0))
   for (let row = 0; row < size[0]; row++)
     for (let column = 0; column < size[1]; column++) {
-      const x = column + 0.5
-      const y = row + 0.5
+      const [dx, dy] = window.elastic ? displacement(window.elastic, column + 0.5, row + 0.5) : [0, 0]
+      const x = column + 0.5 + dx
+      const y = row + 0.5 + dy
       const raw = sampleBilinear(source, (a * x + b * y + c) * shrink, (d * x + e * y + f) * shrink)
       if (raw === 0) continue
       const bent = gamma === 1 ? raw : 65535 * (raw / 65535) ** gamma

@@ -14,7 +14,7 @@ namespace mammo::addon {
 namespace {
 
 /// ABI_VERSION of lib/binding/types.ts.
-constexpr int kAbiVersion = 1;
+constexpr int kAbiVersion = 2;
 
 using Info = Napi::CallbackInfo;
 

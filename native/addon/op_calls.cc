@@ -391,6 +391,11 @@ OpValues run_warp(Arguments& arguments, Stopwatch& timed) {
   const auto& reduce = arguments.ints("reduce");
   const auto& normalise = arguments.get<std::vector<float>>("normalise", "a Float32Array");
   const auto& intensity = arguments.get<std::vector<float>>("intensity", "a Float32Array");
+  std::vector<double> elastic;
+  if (arguments.has("elastic")) {
+    expect("elastic", 3);
+    elastic = arguments.get<std::vector<double>>("elastic", "a Float64Array");
+  }
   const auto& seeds = arguments.get<std::vector<uint32_t>>("noiseSeed", "a Uint32Array");
   std::vector<Window> windows(n);
   int64_t offset = 0;
@@ -406,6 +411,7 @@ OpValues run_warp(Arguments& arguments, Stopwatch& timed) {
     for (size_t k = 0; k < 4; ++k) window.intensity[k] = intensity[4 * i + k];
     window.noise_seed = seeds[i];
     window.size = sizes[i];
+    if (!elastic.empty()) window.elastic = read_elastic(&elastic[3 * i]);
     offset += window.rows * window.cols;
   }
   const auto& pixels = arguments.get<std::vector<uint16_t>>("pixels", "a Uint16Array");

@@ -100,6 +100,9 @@ WindowBatch read_windows(const Napi::Value& value, size_t n) {
   windows.normalise = read_array<float>(object.Get("normalise"), "batch.windows.normalise", 2 * n);
   windows.intensity = read_array<float>(object.Get("intensity"), "batch.windows.intensity", 4 * n);
   windows.noise_seed = read_array<uint32_t>(object.Get("noiseSeed"), "batch.windows.noiseSeed", n);
+  if (!object.Get("elastic").IsUndefined()) {
+    windows.elastic = read_array<double>(object.Get("elastic"), "batch.windows.elastic", 3 * n);
+  }
   return windows;
 }
 

@@ -91,6 +91,7 @@ std::vector<Window> windows_of(const WindowBatch& batch, const std::vector<Image
   require_count(batch.normalise.size(), 2 * n, "windows.normalise");
   require_count(batch.intensity.size(), 4 * n, "windows.intensity");
   require_count(batch.noise_seed.size(), n, "windows.noiseSeed");
+  if (!batch.elastic.empty()) require_count(batch.elastic.size(), 3 * n, "windows.elastic");
   std::vector<Window> windows;
   int64_t offset = 0;
   for (size_t i = 0; i < n; ++i) {
@@ -112,6 +113,7 @@ std::vector<Window> windows_of(const WindowBatch& batch, const std::vector<Image
     std::copy_n(&batch.intensity[4 * i], 4, w.intensity.begin());
     w.noise_seed = batch.noise_seed[i];
     w.size = sizes[i];
+    if (!batch.elastic.empty()) w.elastic = read_elastic(&batch.elastic[3 * i]);
     offset += w.rows * w.cols;
     windows.push_back(w);
   }

@@ -27,6 +27,7 @@ struct WindowBatch {
   std::vector<float> normalise;      // [n,2] mean, std
   std::vector<float> intensity;      // [n,4]
   std::vector<uint32_t> noise_seed;  // [n]
+  std::vector<double> elastic;       // [n,3] amplitude, spacing, seed; empty: nothing moves
 };
 
 /// n images on one canvas. Exactly one of windows and input is set.

@@ -25,7 +25,7 @@ at::Tensor to_pixels(const at::Tensor& values) {
 }
 
 Window window(int64_t rows, int64_t cols, const Affine& affine, const Size& size) {
-  return {0, rows, cols, affine, 0, 0, 1, {1, 0, 1, 0}, 0, size};
+  return {0, rows, cols, affine, 0, 0, 1, {1, 0, 1, 0}, 0, size, {}};
 }
 
 at::Tensor warp(const at::Tensor& values, const Window& w, const Size& canvas, int channels = 1) {
@@ -111,6 +111,55 @@ int main() {
       EXPECT_NEAR(worst(warp(image, w, {r, c})[0], means, {1.3, 0.1, 0.4, 0, 0.9, -0.2}), 0, 0.05);
     }
   });
+
+  check::run(
+      "elastic: against a plain double loop, ramps follow the displacement, none is none", [] {
+        const Elastic elastic{9.5, 64, 77};
+        const auto displaced = [&](double x, double y) {
+          const double u = x / 64, v = y / 64, i = std::floor(u), j = std::floor(v);
+          double across[4], down[4], dx = 0, dy = 0;
+          elastic_weights(u - i, across);
+          elastic_weights(v - j, down);
+          for (int b = 0; b < 4; ++b) {
+            for (int a = 0; a < 4; ++a) {
+              const auto col = static_cast<int64_t>(i) + a - 1, r = static_cast<int64_t>(j) + b - 1;
+              dx += 9.5 * across[a] * down[b] * elastic_node(77, 0, col, r);
+              dy += 9.5 * across[a] * down[b] * elastic_node(77, 1, col, r);
+            }
+          }
+          return std::array<double, 2>{x + dx, y + dy};
+        };
+        const at::Tensor image = picture(90, 300), wide = image.to(at::kDouble);
+        const Affine m{0.9, 0.1, 3.5, -0.05, 1.1, 2};
+        Window w = window(90, 300, m, {80, 300});
+        w.elastic = elastic;
+        const at::Tensor out = warp(image, w, {80, 300})[0];
+        double error = 0, largest = 0;
+        for (int64_t i = 0; i < 80; ++i) {
+          for (int64_t j = 0; j < 300; ++j) {
+            const auto p = displaced(j + 0.5, i + 0.5);
+            largest = std::max({largest, std::abs(p[0] - j - 0.5), std::abs(p[1] - i - 0.5)});
+            const double x = m[0] * p[0] + m[1] * p[1] + m[2], y = m[3] * p[0] + m[4] * p[1] + m[5];
+            const double expected = sample(wide, {1, 0, x - 0.5, 0, 1, y - 0.5}, 0, 0);
+            error = std::max(error, std::abs(out[i][j].item<double>() - expected));
+          }
+        }
+        EXPECT_NEAR(error, 0, 0.05);
+        EXPECT(largest > 2 && largest < 9.5);
+
+        // A 16-bit ramp shows where each pixel came from.
+        const at::Tensor ramp = (at::arange(300) * 200).expand({90, 300}).to(at::kInt).contiguous();
+        w.affine = kIdentity;
+        const at::Tensor moved = warp(ramp, w, {80, 300})[0];
+        for (int64_t j = 20; j < 280; j += 13) {
+          const double x = displaced(j + 0.5, 40.5)[0];
+          EXPECT_NEAR(moved[40][j].item<double>(), 200 * (x - 0.5), 0.05);
+        }
+        w.elastic = {0, 64, 77};
+        EXPECT(warp(image, w, {80, 300})[0].equal(image.slice(0, 0, 80).to(at::kFloat)));
+        w.elastic = {9.5, 40, 77};
+        EXPECT_THROWS("ARGUMENT", "5 amplitudes", warp(image, w, {80, 300}));
+      });
 
   check::run("normalisation; padding and outside equal normalised raw 0", [] {
     const at::Tensor image = picture(10, 10);

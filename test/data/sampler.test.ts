@@ -256,11 +256,33 @@ t.test('an unaugmented draw equals augmentation with empty ranges', async (t) =>
   t.ok(plain.affine.every((v, i) => Math.abs(v - empty.affine[i]!) < 1e-9))
 })
 
-t.test('elastic displacement is refused', async (t) => {
-  t.throws(() => createSampler([], options({ augment: { ...config.augment, elastic: 3 } })), {
-    code: 'ERR_MAMMO_CONFIG',
-    message: /augment.elastic/,
-  })
+t.test('elastic displacement: by the seed, windows reach further, everything else is drawn as without', async (t) => {
+  const images = manyImages()
+  const moving = { ...config.augment, elastic: 12 }
+  const sampler = createSampler(images, options({ augment: moving }))
+  const still = createSampler(images, options({ augment: config.augment }))
+  const seeds = new Set<number>()
+  for (let index = 0; index < 60; index++) {
+    const plan = sampler.plan(1, index)
+    const plain = still.plan(1, index)
+    t.equal(plain.elastic, null)
+    t.match(plan.elastic, { amplitude: 12, spacing: 64 })
+    t.same(plan.elastic, createSampler(images, options({ augment: moving })).plan(1, index).elastic)
+    t.same(plan.toImage, plain.toImage)
+    t.same(plan.intensity, plain.intensity)
+    // What a place can show lies inside the window, as far as the image goes.
+    const reach = [-12, 1024 + 12]
+    for (const u of reach)
+      for (const v of reach) {
+        const [x, y] = applyToPoint(plan.affine, u, v)
+        const { width, height } = images[plan.image]!
+        const [x1, y1, x2, y2] = plan.window
+        t.ok((x >= 0 || x1 === 0) && (y >= 0 || y1 === 0)) || t.bailout('too small')
+        t.ok((x <= x2 - x1 || x2 === width) && (y <= y2 - y1 || y2 === height)) || t.bailout('too small')
+      }
+    seeds.add(plan.elastic!.seed)
+  }
+  t.ok(seeds.size > 55)
 })
 
 t.test('a flip mirrors boxes and pixels alike', async (t) => {

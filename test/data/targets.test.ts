@@ -3,6 +3,7 @@ import { drawAugmentation } from '../../lib/data/augment.js'
 import { lesionTargets } from '../../lib/data/targets.js'
 import type { Box, Point } from '../../lib/data/types.js'
 import { type Affine, about, applyToPoint, flip, invert, rotation } from '../../lib/geometry/affine.js'
+import { elasticOf, moved } from '../../lib/geometry/elastic.js'
 import { randomStream } from '../../lib/random.js'
 import { config } from './fixtures.js'
 
@@ -97,3 +98,68 @@ t.test('draws stay in their ranges, and the seed decides', async (t) => {
   }
   t.ok(flips > 900 && flips < 1100)
 })
+
+t.test(
+  '300 random affines with displacement: boxes contain their moved outlines and are no larger than needed',
+  async (t) => {
+    let faults = 0
+    for (let n = 0; n < 300; n++) {
+      const random = randomStream(n, 'elastic-targets')
+      const { matrix, elastic } = drawAugmentation({ ...WIDE, elastic: 1 + (n % 24) }, 2000, 2000, random)
+      const [w, h] = [30 + random.uniform(0, 300), 30 + random.uniform(0, 300)]
+      const [x, y] = [700 + random.uniform(0, 300), 700 + random.uniform(0, 300)]
+      const corners: Point[] = [
+        [x, y + h / 3],
+        [x + w / 2, y],
+        [x + w, y + h / 2],
+        [x + w / 3, y + h],
+      ]
+      // Outlines by themselves, finer than the code has them.
+      const along = (points: Point[], pieces: number) =>
+        points.flatMap(([x1, y1], i) => {
+          const [x2, y2] = points[(i + 1) % points.length]!
+          return Array.from(
+            { length: pieces },
+            (_, k): Point => [x1 + ((x2 - x1) * k) / pieces, y1 + ((y2 - y1) * k) / pieces],
+          )
+        })
+      const ellipse = Array.from({ length: 2000 }, (_, k): Point => {
+        const angle = (k * Math.PI) / 1000
+        return [x + w / 2 + (w / 2) * Math.cos(angle), y + h / 2 + (h / 2) * Math.sin(angle)]
+      })
+      const box: Box = [x, y, x + w, y + h]
+      const frame = along(
+        [
+          [x, y],
+          [x + w, y],
+          [x + w, y + h],
+          [x, y + h],
+        ],
+        500,
+      )
+      for (const [polygon, boxRule, outline] of [
+        [corners, 'ellipse', along(corners, 500)],
+        [null, 'ellipse', ellipse],
+        [null, 'corners', frame],
+      ] as const) {
+        const rules = { ...RULES, boxRule, minVisible: 0, minSidePx: 0, elastic }
+        const found = lesionTargets([mass(box, polygon as Point[] | null)], matrix, 1e9, 1e9, rules).boxes[0]
+        const places = outline.map(([u, v]) => moved(elastic!, ...applyToPoint(matrix, u, v)))
+        if (found === undefined || places.some(([u, v]) => u < 0 || v < 0)) continue
+        const tight = [
+          Math.min(...places.map(([u]) => u)),
+          Math.min(...places.map(([, v]) => v)),
+          Math.max(...places.map(([u]) => u)),
+          Math.max(...places.map(([, v]) => v)),
+        ]
+        const loss = Math.max(...found.map((value, k) => (k < 2 ? value - tight[k]! : tight[k]! - value)))
+        const waste = Math.max(...found.map((value, k) => (k < 2 ? tight[k]! - value : value - tight[k]!)))
+        if (loss > 0.25 || waste > 0.25) faults++
+      }
+    }
+    t.equal(faults, 0)
+    const box: Box = [100, 100, 200, 180]
+    const none = lesionTargets([mass(box)], IDENTITY, 500, 500, { ...RULES, elastic: elasticOf(0, 1) }).boxes[0]
+    t.same(none, box)
+  },
+)

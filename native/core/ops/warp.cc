@@ -37,6 +37,11 @@ void check_window(const Window& w, int64_t pixels, const std::array<int64_t, 2>&
     refuse("expected a finite mean and a standard deviation above 0");
   }
   if (!(w.intensity[2] > 0)) refuse("expected gamma above 0");
+  const Elastic& e = w.elastic;
+  if (!(e.amplitude >= 0) || !std::isfinite(e.spacing) ||
+      (e.amplitude > 0 && !(e.spacing >= kElasticSpacingFactor * e.amplitude))) {
+    refuse("expected an elastic amplitude of 0 or more and nodes 5 amplitudes apart at least");
+  }
   for (double a : w.affine) {
     if (!std::isfinite(a)) refuse("expected a finite affine");
   }
@@ -83,7 +88,7 @@ at::Tensor warp_windows(const at::Tensor& pixels, const std::vector<Window>& win
         contrast,  brightness,   gamma,
         sigma,     w.noise_seed, w.size[0],
         w.size[1], channels,     canvas[0],
-        canvas[1]};
+        canvas[1], w.elastic};
     cuda::warp_window(
         data + w.offset, arguments, reduced.defined() ? reduced.data_ptr<float>() : nullptr,
         out.data_ptr<float>() + i * channels * plane, c10::cuda::getCurrentCUDAStream());

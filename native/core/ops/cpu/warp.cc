@@ -72,6 +72,23 @@ MAMMO_CLONES void positions(double x, double y, double step_x, double step_y, in
   }
 }
 
+// The same for the places (px, py), in index coordinates.
+MAMMO_CLONES void split_positions(const double* xs, const double* ys, int64_t count, int32_t* left,
+                                  int32_t* top, float* wx, float* wy) {
+  constexpr double kFar = 1 << 24;
+  for (int64_t i = 0; i < count; ++i) {
+    const double px = xs[i] < -kFar ? -kFar : xs[i] > kFar ? kFar : xs[i];
+    const double py = ys[i] < -kFar ? -kFar : ys[i] > kFar ? kFar : ys[i];
+    auto ix = static_cast<int32_t>(px), iy = static_cast<int32_t>(py);
+    ix -= static_cast<double>(ix) > px ? 1 : 0;
+    iy -= static_cast<double>(iy) > py ? 1 : 0;
+    left[i] = ix;
+    top[i] = iy;
+    wx[i] = static_cast<float>(px - ix);
+    wy[i] = static_cast<float>(py - iy);
+  }
+}
+
 MAMMO_CLONES void blend(const float* taps, const float* wx, const float* wy, int64_t count,
                         float* out) {
   const float *a = taps, *b = taps + kBlock, *c = taps + 2 * kBlock, *d = taps + 3 * kBlock;
@@ -147,6 +164,69 @@ void sample_row(const Source<T>& s, const double* m, int64_t row, int64_t width,
   }
 }
 
+// The displacement along one output row: the spline is separable, so the four node rows around it
+// are mixed once and each pixel weighs four mixed nodes.
+class DisplacedRow {
+ public:
+  DisplacedRow(const Elastic& e, double y, int64_t width) : spacing_(e.spacing) {
+    const double v = y / spacing_, j = std::floor(v);
+    double down[4];
+    elastic_weights(v - j, down);
+    const auto nodes = static_cast<int64_t>(std::floor(static_cast<double>(width) / spacing_)) + 4;
+    for (uint32_t axis : {0u, 1u}) {
+      mixed_[axis].resize(nodes);
+      for (int64_t i = 0; i < nodes; ++i) {
+        double sum = 0;
+        for (int b = 0; b < 4; ++b) {
+          sum += down[b] * elastic_node(e.seed, axis, i - 1, static_cast<int64_t>(j) + b - 1);
+        }
+        mixed_[axis][i] = e.amplitude * sum;
+      }
+    }
+  }
+
+  // x and y displacement at the place x of the row, 0 <= x <= width.
+  std::array<double, 2> at(double x) const {
+    const double u = x / spacing_;
+    const auto i = static_cast<int64_t>(u);
+    double across[4];
+    elastic_weights(u - static_cast<double>(i), across);
+    std::array<double, 2> d{0, 0};
+    for (int axis = 0; axis < 2; ++axis) {
+      for (int a = 0; a < 4; ++a) d[axis] += across[a] * mixed_[axis][i + a];
+    }
+    return d;
+  }
+
+ private:
+  double spacing_;
+  std::array<std::vector<double>, 2> mixed_;
+};
+
+// Raw values of one output row whose places are displaced before the affine.
+template <class T>
+void sample_displaced_row(const Source<T>& s, const double* m, const Elastic& elastic, int64_t row,
+                          int64_t width, float* raw) {
+  const double yc = static_cast<double>(row) + 0.5;
+  const DisplacedRow displaced(elastic, yc, width);
+  int32_t left[kBlock], top[kBlock];
+  float wx[kBlock], wy[kBlock], taps[4 * kBlock];
+  double px[kBlock], py[kBlock];
+  for (int64_t x0 = 0; x0 < width; x0 += kBlock) {
+    const int64_t count = std::min(kBlock, width - x0);
+    for (int64_t i = 0; i < count; ++i) {
+      const double xc = static_cast<double>(x0 + i) + 0.5;
+      const auto d = displaced.at(xc);
+      const double x = xc + d[0], y = yc + d[1];
+      px[i] = m[0] * x + m[1] * y + m[2] - 0.5;
+      py[i] = m[3] * x + m[4] * y + m[5] - 0.5;
+    }
+    split_positions(px, py, count, left, top, wx, wy);
+    gather(s, left, top, count, taps);
+    blend(taps, wx, wy, count, raw + x0);
+  }
+}
+
 template <class T>
 void warp_window(const Source<T>& source, const Window& w, int channels,
                  const std::array<int64_t, 2>& canvas, float* out) {
@@ -162,7 +242,11 @@ void warp_window(const Source<T>& source, const Window& w, int channels,
       float* row = out + i * canvas[1];
       const int64_t real = i < w.size[0] ? width : 0;
       if (real > 0) {
-        sample_row(source, m, i, real, raw.data());
+        if (w.elastic.amplitude == 0) {
+          sample_row(source, m, i, real, raw.data());
+        } else {
+          sample_displaced_row(source, m, w.elastic, i, real, raw.data());
+        }
         if (gamma != 1) {
           for (float& v : raw) v = 65535.0f * std::pow(v / 65535.0f, gamma);
         }

@@ -28,11 +28,32 @@ __device__ float tap(const T* data, int64_t rows, int64_t cols, int64_t y, int64
   return inside ? static_cast<float>(data[y * cols + x]) : 0.0f;
 }
 
+// Sixteen nodes per pixel: hashing them is cheaper than a table in memory.
+__device__ void displace(const Elastic& e, double* x, double* y) {
+  if (e.amplitude == 0) return;
+  const double u = *x / e.spacing, v = *y / e.spacing;
+  const double i = floor(u), j = floor(v);
+  double across[4], down[4], dx = 0, dy = 0;
+  elastic_weights(u - i, across);
+  elastic_weights(v - j, down);
+  for (int b = 0; b < 4; ++b) {
+    for (int a = 0; a < 4; ++a) {
+      const double weight = across[a] * down[b];
+      const int64_t column = static_cast<int64_t>(i) + a - 1, row = static_cast<int64_t>(j) + b - 1;
+      dx += weight * elastic_node(e.seed, 0, column, row);
+      dy += weight * elastic_node(e.seed, 1, column, row);
+    }
+  }
+  *x += e.amplitude * dx;
+  *y += e.amplitude * dy;
+}
+
 template <class T>
 __device__ float sample(const T* data, int64_t rows, int64_t cols, const WarpArguments& w,
                         int64_t i, int64_t j) {
   constexpr double kFar = 1 << 24;
-  const double xc = static_cast<double>(j) + 0.5, yc = static_cast<double>(i) + 0.5;
+  double xc = static_cast<double>(j) + 0.5, yc = static_cast<double>(i) + 0.5;
+  displace(w.elastic, &xc, &yc);
   const double scale = 1.0 / static_cast<double>(int64_t{1} << w.reduce);
   const double* m = w.affine;
   const double x = min(max((m[0] * xc + m[1] * yc + m[2]) * scale - 0.5, -kFar), kFar);

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "core/ops/elastic.h"
+
 namespace mammo::cuda {
 
 /// Window of core/ops/warp.h as plain data.
@@ -17,6 +19,7 @@ struct WarpArguments {
   uint32_t noise_seed;
   int64_t height, width;  // real size in the canvas
   int64_t channels, canvas_rows, canvas_cols;
+  Elastic elastic;
 };
 
 /// pixels [rows, cols]; reduced: scratch for the block means, null when reduce is 0; out [channels,
