@@ -49,17 +49,21 @@ export interface Coverage {
   }[]
 }
 
-/** Coverage of the boxes by the anchors of the levels, at the IoU that makes an anchor positive. */
+/**
+ * Coverage of the boxes by the anchors of the levels, at the IoU that makes an anchor positive. `halvings` is the backbone's rounding of odd
+ * sides, see `gridSizes`.
+ */
 export function anchorCoverage(
   images: readonly CoverageImage[],
   config: AnchorConfig,
   levels: readonly number[],
   positiveIou: number,
+  halvings?: string,
 ): Coverage {
   const cells = levels.map((_, level) => cellAnchors(config, level))
   const totals = levels.map(() => 0)
   const boxes = images.flatMap((image, position) => {
-    const grids = gridSizes(image.height, image.width, levels)
+    const grids = gridSizes(image.height, image.width, levels, halvings)
     const strides = anchorStrides(config, grids, [image.height, image.width])
     anchorCounts(config, grids).forEach((count, level) => {
       totals[level]! += count / images.length
@@ -107,8 +111,9 @@ export function positiveAnchors(
   config: AnchorConfig,
   levels: readonly number[],
   positiveIou: number,
+  halvings?: string,
 ): Box[] {
-  const grids = gridSizes(canvas[0], canvas[1], levels)
+  const grids = gridSizes(canvas[0], canvas[1], levels, halvings)
   const strides = anchorStrides(config, grids, canvas)
   const found: Box[] = []
   levels.forEach((_, l) => {

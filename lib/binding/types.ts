@@ -50,6 +50,44 @@ export interface ModelConfig {
   checkpointActivations: boolean
 }
 
+export interface BackboneGraph {
+  nodes: BackboneNode[]
+  taps: { level: number; node: number; channels: number; stride: number }[]
+}
+
+export interface BackboneNode {
+  name: string
+  op:
+    | 'conv'
+    | 'batchNorm'
+    | 'groupNorm'
+    | 'layerNorm'
+    | 'relu'
+    | 'relu6'
+    | 'hardswish'
+    | 'hardsigmoid'
+    | 'silu'
+    | 'sigmoid'
+    | 'gelu'
+    | 'maxPool'
+    | 'avgPool'
+    | 'globalAvgPool'
+    | 'add'
+    | 'mul'
+    | 'concat'
+    | 'scale'
+  inputs: number[]
+  stage: number
+  channels: number
+  kernel?: number
+  stride?: number
+  padding?: 'symmetric' | 'tf' | 'valid'
+  groups?: number
+  bias?: boolean
+  eps?: number
+  ceil?: boolean
+}
+
 export interface AnchorConfig {
   /** One per level of `model.levels`. */
   sizes: number[]

@@ -1,5 +1,6 @@
 // Combinations of keys that cannot work, found before anything is allocated. Each rule names the key to change.
 import type { ConfigProblem } from '../errors.js'
+import { backboneOf } from './backbones.js'
 import type { Config } from './schema.js'
 
 /** All impossible combinations of a configuration that is valid key by key. */
@@ -9,6 +10,7 @@ export function checkCombinations(config: Config, hasWeights: boolean): ConfigPr
   const { model, anchors, matcher, train, data } = config
   const weights = hasWeights || model.weights !== null
   const levels = model.levels
+  const backbone = backboneOf(model.backbone)
   if (levels.some((level, i) => i > 0 && level !== levels[i - 1]! + 1)) {
     fault('model.levels', `model.levels is [${levels}], expected contiguous ascending levels such as [3,4,5,6,7]`)
   }
@@ -34,7 +36,7 @@ export function checkCombinations(config: Config, hasWeights: boolean): ConfigPr
       `${anchors.scales.length} scales x ${anchors.ratios.length} ratios make more than 32 anchors per cell`,
     )
   }
-  if (model.norm === 'frozen' && !weights) {
+  if (model.norm === 'frozen' && backbone.norm === 'batch' && !weights) {
     fault(
       'model.norm',
       'model.norm is frozen but model.weights is null: frozen statistics of random weights never fit; use group or train, or give weights',
@@ -76,8 +78,14 @@ export function checkCombinations(config: Config, hasWeights: boolean): ConfigPr
   const norms = [config.input.mean, config.input.std]
   if (norms.filter((v) => v === null).length === 1)
     fault('input.mean', 'give both input.mean and input.std, or neither')
-  if (model.semantics === 'keras-retinanet' && model.backbone.match(/resnet(18|34)/) && model.strideIn1x1) {
+  if (model.strideIn1x1 && !backbone.bottleneck) {
     fault('model.strideIn1x1', `model.strideIn1x1 needs bottleneck blocks, ${model.backbone} has none; set it to false`)
+  }
+  if (model.stemWidth !== 64 && !backbone.scalable) {
+    fault(
+      'model.stemWidth',
+      `model.stemWidth is ${model.stemWidth}, but ${model.backbone} has the widths of its family`,
+    )
   }
   if (config.run.precision === 'fp16' && config.run.device === 'cpu') {
     fault('run.precision', 'run.precision fp16 needs a CUDA device; use fp32 or bf16 on the CPU')

@@ -1,10 +1,11 @@
-// Builds a configuration from its layers: schema defaults < model.semantics < preset (extends) < file < --set.
+// Builds a configuration from its layers: schema defaults < model.semantics < model.backbone < preset (extends) < file < --set.
 // Every fault of every layer is collected and reported at once, with file, line, column and the nearest valid key.
 import { readFile } from 'node:fs/promises'
 import { distance } from 'fastest-levenshtein'
 import { isMap, isScalar, LineCounter, parseDocument } from 'yaml'
 import type { z } from 'zod'
 import { ConfigError, type ConfigProblem } from '../errors.js'
+import { backboneDefaults } from './backbones.js'
 import { checkCombinations } from './check.js'
 import { presets } from './presets.js'
 import { type Config, configSchema, SEMANTICS, type Semantics } from './schema.js'
@@ -22,7 +23,13 @@ export interface LoadOptions {
 }
 
 /** Where a resolved value came from. */
-export type Origin = 'default' | `semantics ${string}` | `preset ${string}` | `${string}:${number}` | '--set'
+export type Origin =
+  | 'default'
+  | `semantics ${string}`
+  | `backbone ${string}`
+  | `preset ${string}`
+  | `${string}:${number}`
+  | '--set'
 
 export interface LoadedConfig {
   config: Config
@@ -30,6 +37,10 @@ export interface LoadedConfig {
   origins: Map<string, Origin>
   preset: string | undefined
 }
+
+/** A list of allowed values up to this long is printed whole; of a longer one the nearest few. */
+const LISTED = 12
+const NEAREST = 6
 
 type Tree = { [key: string]: unknown }
 interface Layer {
@@ -58,6 +69,9 @@ export async function loadConfig(options: LoadOptions = {}): Promise<LoadedConfi
   }
   layers.push(overrides)
   const semantics = chosenSemantics(layers)
+  const backbone = chosen(layers, 'backbone')
+  if (typeof backbone === 'string')
+    layers.unshift(constantLayer(backboneDefaults(backbone, semantics ?? 'mammo') as Tree, `backbone ${backbone}`))
   if (semantics !== undefined)
     layers.unshift(constantLayer(semanticsDefaults[semantics] as Tree, `semantics ${semantics}`))
 
@@ -76,12 +90,18 @@ export async function loadConfig(options: LoadOptions = {}): Promise<LoadedConfi
   return { config: parsed.data, origins, preset: presetName }
 }
 
-/** The schema's defaults with the given rules: a complete configuration without a file. */
-export function defaultConfig(semantics: Semantics = 'mammo'): Config {
+/** The schema's defaults with the given rules and backbone: a complete configuration without a file. */
+export function defaultConfig(semantics: Semantics = 'mammo', backbone?: string): Config {
   const tree: Tree = {}
-  const layer = constantLayer({ ...(semanticsDefaults[semantics] as Tree) }, `semantics ${semantics}`)
-  mergeInto(tree, layer.tree, layer, new Map(), '')
-  tree['model'] = { ...(tree['model'] as Tree | undefined), semantics }
+  const layers = [constantLayer({ ...(semanticsDefaults[semantics] as Tree) }, `semantics ${semantics}`)]
+  if (backbone !== undefined)
+    layers.push(constantLayer(backboneDefaults(backbone, semantics) as Tree, `backbone ${backbone}`))
+  for (const layer of layers) mergeInto(tree, layer.tree, layer, new Map(), '')
+  tree['model'] = {
+    ...(tree['model'] as Tree | undefined),
+    semantics,
+    ...(backbone === undefined ? {} : { backbone }),
+  }
   return configSchema.parse(tree)
 }
 
@@ -144,8 +164,12 @@ function constantLayer(tree: Tree, origin: Origin): Layer {
 }
 
 function chosenSemantics(layers: readonly Layer[]): Semantics | undefined {
-  const value = layers.map((l) => (l.tree['model'] as Tree | undefined)?.['semantics']).findLast((v) => v !== undefined)
-  return SEMANTICS.find((s) => s === value)
+  return SEMANTICS.find((s) => s === chosen(layers, 'semantics'))
+}
+
+/** What the last layer that speaks of it says of `model.<key>`. */
+function chosen(layers: readonly Layer[], key: string): unknown {
+  return layers.map((l) => (l.tree['model'] as Tree | undefined)?.[key]).findLast((v) => v !== undefined)
 }
 
 function mergeInto(target: Tree, source: Tree, layer: Layer, origins: Map<string, Origin>, prefix: string): void {
@@ -199,18 +223,18 @@ function describe(
   return [
     {
       key,
-      message: `${indexed} is ${shown}, expected ${expectation(issue)}`,
+      message: `${indexed} is ${shown}, expected ${expectation(issue, value)}`,
       ...place(path.filter((p) => !/^\d+$/.test(p)).join('.')),
     },
   ]
 }
 
-function expectation(issue: z.core.$ZodIssue): string {
+function expectation(issue: z.core.$ZodIssue, value: unknown): string {
   switch (issue.code) {
     case 'invalid_type':
       return issue.expected
     case 'invalid_value':
-      return `one of ${issue.values.map(String).join(', ')}`
+      return oneOf(issue.values.map(String), String(value))
     case 'too_small':
       return `${issue.origin === 'array' ? 'at least that many items:' : 'a number'} ${issue.inclusive ? '>=' : '>'} ${issue.minimum}`
     case 'too_big':
@@ -218,6 +242,13 @@ function expectation(issue: z.core.$ZodIssue): string {
     default:
       return issue.message.replace(/^Invalid (string|input): /, '').replace(/^must match pattern/, 'text like')
   }
+}
+
+/** All of a short list; of a long one those nearest to what was written. */
+function oneOf(values: string[], written: string): string {
+  if (values.length <= LISTED) return `one of ${values.join(', ')}`
+  const near = values.toSorted((a, b) => distance(a, written) - distance(b, written)).slice(0, NEAREST)
+  return `one of ${near.join(', ')} or ${values.length - near.length} others (\`mammo-retinanet config schema\` lists all)`
 }
 
 function suggestion(name: string, known: readonly string[]): string {

@@ -2,6 +2,7 @@
 // The validator, the JSON Schema, the documentation and the TypeScript type all derive from it. Sources in brackets:
 // KR = keras-retinanet 1.0.0, TV = torchvision, D2 = detectron2, MSc = the INbreast project, [ours] = a decision to be ablated.
 import { z } from 'zod'
+import { BACKBONES } from './backbones.js'
 
 const text = (value: string, about: string) => z.string().default(value).describe(about)
 const flag = (value: boolean, about: string) => z.boolean().default(value).describe(about)
@@ -104,19 +105,22 @@ const augment = z.strictObject({
   ),
 })
 
-export const BACKBONES = ['resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152'] as const
 export const SEMANTICS = ['keras-retinanet', 'torchvision-v1', 'torchvision-v2', 'mammo'] as const
 const NORMS = ['frozen', 'train', 'group'] as const
 
 const model = z.strictObject({
   semantics: choice(SEMANTICS, 'mammo', 'whose rules the detector follows; sets the defaults of the keys marked so'),
-  backbone: choice(BACKBONES, 'resnet50', 'feature extractor'),
+  backbone: choice(BACKBONES, 'resnet50', 'feature extractor; sets the default of normEps'),
   weights: maybe(z.string(), 'local file of initial weights; null starts at random'),
-  norm: choice(NORMS, 'group', 'norm layers of the backbone; frozen needs weights'),
-  normEps: num(1e-5, 'epsilon of batch norm, of the weight source (torchvision v1 COCO: 0)', 0),
+  norm: choice(
+    NORMS,
+    'group',
+    'batch norms of the backbone; frozen needs weights; backbones without any stay as they are',
+  ),
+  normEps: num(1e-5, 'epsilon of the norms, of the weight source (torchvision v1 COCO: 0); by backbone', 0),
   strideIn1x1: flag(false, 'bottleneck stride in the first 1x1 [keras-resnet] instead of the 3x3 [TV]; by semantics'),
   padding: choice(['symmetric', 'tf'], 'symmetric', 'zero padding of stride-2 layers; by semantics'),
-  stemWidth: int(64, 'channels of the stem; 64 in every published ResNet', 1),
+  stemWidth: int(64, 'channels of the stem of a ResNet or ResNeXt; 64 in every published one', 1),
   levels: z
     .array(z.number().int().min(2).max(8))
     .min(1)

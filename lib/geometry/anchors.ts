@@ -25,9 +25,17 @@ export type GridSize = readonly [number, number]
 
 const f = Math.fround
 
-/** Feature map sizes of convolutions that halve and round up: ceil(side / 2^level) per level. Other backbones have other real sizes. */
-export function gridSizes(height: number, width: number, levels: readonly number[]): GridSize[] {
-  return levels.map((level) => [Math.ceil(height / 2 ** level), Math.ceil(width / 2 ** level)] as const)
+/**
+ * Feature map sizes per level. `halvings` says how a backbone rounds an odd side at each halving: `c` up (ceil), `f` down (floor); what it does
+ * not list, the pyramid's own convolutions from P6 on, rounds up. Without it everything does: ceil(side / 2^level), as in a ResNet.
+ */
+export function gridSizes(height: number, width: number, levels: readonly number[], halvings = ''): GridSize[] {
+  const side = (length: number, level: number) => {
+    let rest = length
+    for (let i = 0; i < level; i++) rest = halvings[i] === 'f' ? Math.floor(rest / 2) : Math.ceil(rest / 2)
+    return rest
+  }
+  return levels.map((level) => [side(height, level), side(width, level)] as const)
 }
 
 /** Anchors of one cell around the origin, flat [ratios*scales, 4] xyxy in pixels, not yet rounded to float32 where the shape is `area`. */

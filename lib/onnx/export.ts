@@ -5,7 +5,8 @@ import { rm } from 'node:fs/promises'
 import { cpus } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { writeFileAtomic } from '../atomic-write.js'
-import type { DetectorConfig } from '../binding/types.js'
+import type { BackboneGraph, DetectorConfig } from '../binding/types.js'
+import type { Parameters } from './layers.js'
 import {
   MANIFEST_SCHEMA,
   type ModelDescription,
@@ -18,13 +19,14 @@ import {
 } from './manifest.js'
 import { buildModel, IR_VERSION, OPSET } from './model.js'
 import { modelCard } from './model-card.js'
-import type { Parameters } from './network.js'
 import { type ParityResult, TOLERANCE } from './parity.js'
 import { encodeModel } from './proto.js'
 
 export interface WriteModelOptions {
   /** With `post.scoreThreshold` as the floor baked into the graph. */
   detector: DetectorConfig
+  /** The engine's description of `detector.model.backbone`. */
+  backbone: BackboneGraph
   /** By our names, running statistics included. */
   parameters: Parameters
   /** All but what follows from the detector and the graph. */
@@ -80,6 +82,7 @@ export async function writeModel(options: WriteModelOptions): Promise<ExportResu
   const description = describe(options, graph, shape)
   const message = buildModel({
     detector,
+    backbone: options.backbone,
     parameters,
     input: { ...options.input, normalise: options.input.normalisedInGraph ? options.input.normalise : 'none' },
     graph,

@@ -1,9 +1,10 @@
 // The whole ONNX model of a detector: input stage (cast, normalisation), network, and either final boxes (`detect`) or head
 // outputs (`heads`). Decides nothing about files; see export.ts.
-import type { DetectorConfig } from '../binding/types.js'
+import type { BackboneGraph, DetectorConfig } from '../binding/types.js'
 import { ConfigError, type ConfigProblem } from '../errors.js'
 import { createGraph, type Dim, type GraphBuilder } from './graph.js'
-import { addNetwork, type FeatureMap, type Parameters } from './network.js'
+import type { FeatureMap, Parameters } from './layers.js'
+import { addNetwork } from './network.js'
 import { addPostprocess } from './postprocess.js'
 import type { ElementType, ModelMessage } from './proto.js'
 
@@ -28,6 +29,8 @@ export interface InputContract {
 
 export interface ModelOptions {
   detector: DetectorConfig
+  /** The engine's description of `detector.model.backbone`. */
+  backbone: BackboneGraph
   parameters: Parameters
   input: InputContract
   graph: 'detect' | 'heads'
@@ -49,6 +52,7 @@ export function buildModel(options: ModelOptions): ModelMessage {
   const stage = addInput(graph, options, batch, size)
   const levels = addNetwork(graph, {
     model: detector.model,
+    backbone: options.backbone,
     parameters: options.parameters,
     input: stage.map,
     batch,

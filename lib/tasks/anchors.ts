@@ -3,6 +3,7 @@
 import { anchorCoverage, type Coverage } from '../anchors/coverage.js'
 import type { ObjectiveName, ObjectiveOptions } from '../anchors/objective.js'
 import { type AnchorFit, scoreAnchors, optimizeAnchors as searchAnchors } from '../anchors/optimize.js'
+import { backboneOf } from '../config/backbones.js'
 import { detectorConfig } from '../config/detector.js'
 import type { Config } from '../config/schema.js'
 import { DataError, UsageError } from '../errors.js'
@@ -56,7 +57,7 @@ const SIZE_EDGES = [32, 64, 128, 256, 512]
 export function reportAnchors(images: readonly TrainingImage[], config: Config, iou?: number): AnchorReport {
   const { model, anchors, matcher } = detectorConfig(config)
   const positiveIou = iou ?? matcher.positiveIou
-  const coverage = anchorCoverage(images, anchors, model.levels, positiveIou)
+  const coverage = anchorCoverage(images, anchors, model.levels, positiveIou, backboneOf(model.backbone).halvings)
   const side = ({ image, box }: Coverage['boxes'][number]) => {
     const [x1, y1, x2, y2] = images[image]!.boxes[box]!
     return Math.sqrt((x2 - x1) * (y2 - y1))

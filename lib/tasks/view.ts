@@ -3,6 +3,7 @@
 import { join } from 'node:path'
 import { positiveAnchors } from '../anchors/coverage.js'
 import { writeFileAtomic } from '../atomic-write.js'
+import { backboneOf } from '../config/backbones.js'
 import { detectorConfig, padMultiple } from '../config/detector.js'
 import type { Config } from '../config/schema.js'
 import { readPlans } from '../data/loader.js'
@@ -104,7 +105,8 @@ function anchorsOf(
   config: Config,
 ): { matched: boolean[]; anchors: Box[] } {
   const { anchors, matcher, model } = detectorConfig(config)
-  const found = boxes.map((box) => positiveAnchors(box, canvas, anchors, model.levels, matcher.positiveIou))
+  const { halvings } = backboneOf(model.backbone)
+  const found = boxes.map((box) => positiveAnchors(box, canvas, anchors, model.levels, matcher.positiveIou, halvings))
   return { matched: found.map((list) => list.length > 0), anchors: found.flat() }
 }
 

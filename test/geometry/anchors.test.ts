@@ -59,6 +59,21 @@ t.test('counts of full-size mammograms', (t) => {
   t.end()
 })
 
+t.test('backbones that round odd sides down have fewer cells', (t) => {
+  const of = (height: number, width: number, halvings: string) =>
+    sum(anchorCounts(standard, gridSizes(height, width, levels, halvings)))
+  t.equal(of(200, 400, 'ccfff'), 14814, 'DenseNet')
+  t.equal(of(200, 400, 'ccccc'), 15318, 'rounding up')
+  t.equal(of(1024, 363, 'fffff'), 68760, 'MobileNet v1')
+  t.equal(of(1024, 363, ''), 70776, 'rounding up, not said')
+  t.same(gridSizes(363, 31, [2, 5, 6], 'fffff'), [
+    [90, 7],
+    [11, 0],
+    [6, 0],
+  ])
+  t.end()
+})
+
 t.test('strides are the configured ones; torchvision divides', (t) => {
   const grids = gridSizes(800, 800, levels)
   const of = (config: AnchorConfig) => anchorStrides(config, grids, [800, 800]).map(([y]) => y)

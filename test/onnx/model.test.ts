@@ -5,6 +5,7 @@ import { promisify } from 'node:util'
 import t from 'tap'
 import { ConfigError } from '../../lib/errors.js'
 import type { Tensor } from '../../lib/onnx/runtime.js'
+import { resnetGraph } from './resnet-graph.js'
 import {
   runBytes,
   type TinyOptions,
@@ -136,13 +137,16 @@ t.test('impossible contracts are named together', async (t) => {
   t.throws(() => tinyBytes(odd), /anchors.strides: expected 5 numbers/)
 })
 
-t.test('missing parameters and unknown backbones are named', async (t) => {
+t.test('missing parameters and unknown operations are named', async (t) => {
   const detector = tinyDetector()
   const parameters = tinyParameters(detector)
   parameters.delete('backbone.layer3.1.bn2.running_var')
   t.throws(() => tinyBytes(detector, { parameters }), /backbone.layer3.1.bn2.running_var/)
-  t.throws(() => tinyBytes({ ...detector, model: { ...detector.model, backbone: 'vgg16' } }, { parameters }), {
+  const backbone = resnetGraph(detector.model)
+  Object.assign(backbone.nodes[2]!, { op: 'softsign' })
+  t.throws(() => tinyBytes(detector, { backbone }), {
     code: 'ERR_MAMMO_ONNX_UNSUPPORTED',
+    message: /"backbone.relu" of resnet18, got "softsign"/,
   })
 })
 

@@ -1,8 +1,10 @@
 import t from 'tap'
 import { createGraph } from '../../lib/onnx/graph.js'
-import { addNetwork, groupNorm } from '../../lib/onnx/network.js'
+import { groupNorm } from '../../lib/onnx/layers.js'
+import { addNetwork } from '../../lib/onnx/network.js'
 import { encodeModel } from '../../lib/onnx/proto.js'
 import { fillTensor } from '../deterministic-fill.js'
+import { resnetGraph } from './resnet-graph.js'
 import { runBytes, type TinyOptions, tinyDetector, tinyParameters } from './tiny-model.js'
 
 function build(options: TinyOptions, exactHalves = true) {
@@ -11,6 +13,7 @@ function build(options: TinyOptions, exactHalves = true) {
   const value = graph.input('x', 'float32', ['N', model.channels, 'H', 'W'], '')
   const levels = addNetwork(graph, {
     model,
+    backbone: resnetGraph(model),
     parameters: tinyParameters(tinyDetector(options)),
     input: { value, channels: model.channels, size: ['H', 'W'] },
     batch: 'N',
@@ -66,7 +69,8 @@ t.test('group norm keeps its digits over large maps with a large mean', async (t
     return [name, { shape, data: fillTensor({ name, shape, offset, amp: 0.5 }, 3) }] as const
   }
   const parameters = new Map([weights('n.weight', 1), weights('n.bias', 0)])
-  const build = { graph, parameters, model: tinyDetector({}).model, batch: 'N', exactHalves: true }
+  const { model: tiny } = tinyDetector({})
+  const build = { graph, parameters, model: tiny, backbone: resnetGraph(tiny), batch: 'N', exactHalves: true }
   const map = groupNorm(build, { value, channels, size: ['H', 'W'] }, 'n', 'y', 1e-5)
   graph.output(map.value, 'float32', ['N', channels, 'H', 'W'], '')
   const model = encodeModel({

@@ -1,6 +1,7 @@
 // Export options of the tiny test detector, for tests of export and prediction.
 import type { WriteModelOptions } from '../../lib/onnx/export.js'
 import { deviceUid } from '../../lib/onnx/manifest.js'
+import { resnetGraph } from './resnet-graph.js'
 import { type TinyOptions, tinyDetector, tinyParameters } from './tiny-model.js'
 
 export function tinyExport(
@@ -11,6 +12,7 @@ export function tinyExport(
   const detector = tinyDetector(options)
   return {
     detector,
+    backbone: resnetGraph(detector.model),
     parameters: tinyParameters(detector),
     input: {
       type: 'uint16',

@@ -2,11 +2,12 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { DetectorConfig } from '../../lib/binding/types.js'
+import type { Parameter } from '../../lib/onnx/layers.js'
 import { buildModel, type InputContract, type ModelOptions } from '../../lib/onnx/model.js'
-import type { Parameter } from '../../lib/onnx/network.js'
 import { encodeModel } from '../../lib/onnx/proto.js'
 import { openOnnx, type Tensor } from '../../lib/onnx/runtime.js'
 import { fillTensor } from '../deterministic-fill.js'
+import { resnetGraph } from './resnet-graph.js'
 
 export interface TinyOptions {
   channels?: 1 | 3
@@ -159,6 +160,7 @@ export function tinyBytes(detector: DetectorConfig, options: Partial<ModelOption
   return encodeModel(
     buildModel({
       detector,
+      backbone: resnetGraph(detector.model),
       parameters: tinyParameters(detector),
       input: tinyInput,
       graph: 'detect',

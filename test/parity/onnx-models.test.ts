@@ -4,14 +4,15 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { DetectorConfig, PostConfig } from '../../lib/binding/types.js'
+import type { Parameters } from '../../lib/onnx/layers.js'
 import { buildModel, type InputContract } from '../../lib/onnx/model.js'
-import type { Parameters } from '../../lib/onnx/network.js'
 import { splitDetections } from '../../lib/onnx/parity.js'
 import { encodeModel } from '../../lib/onnx/proto.js'
 import { openOnnx, type Tensor } from '../../lib/onnx/runtime.js'
 import { kerasParameters } from '../../lib/weights/keras.js'
 import { torchvisionParameters } from '../../lib/weights/torchvision.js'
 import { fillParameters } from '../deterministic-fill.js'
+import { resnetGraph } from '../onnx/resnet-graph.js'
 import { oracleJson, oracleNames, oracleTensors } from '../oracles.js'
 import {
   anyPost,
@@ -39,6 +40,7 @@ async function run(
 ) {
   const model = buildModel({
     detector,
+    backbone: resnetGraph(detector.model),
     parameters,
     input,
     graph,

@@ -2,7 +2,7 @@
 // head outputs and detections. The weights are the deterministic fill.
 import type { Test } from 'tap'
 import type { DetectorConfig, PostConfig } from '../../lib/binding/types.js'
-import type { Parameters } from '../../lib/onnx/network.js'
+import type { Parameters } from '../../lib/onnx/layers.js'
 import { compareDetections, type DetectionSet, mergeParity } from '../../lib/onnx/parity.js'
 import type { FillFixture } from '../deterministic-fill.js'
 
