@@ -1,7 +1,7 @@
 // Writes a detector as files: the ONNX model first, and, once it has been checked, its manifest and model card. Without a
 // manifest no predictor accepts the model, so a failed check leaves nothing usable behind. Knows no checkpoint and no dataset.
 import { createHash } from 'node:crypto'
-import { rm } from 'node:fs/promises'
+import { rename, rm } from 'node:fs/promises'
 import { cpus } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { writeFileAtomic } from '../atomic-write.js'
@@ -108,6 +108,17 @@ export async function writeModel(options: WriteModelOptions): Promise<ExportResu
       file: { path: basename(out), bytes: bytes.length, sha256, opset: OPSET, irVersion: IR_VERSION },
     },
   }
+}
+
+/**
+ * Moves a written (and by now checked) model to its final path and returns the result there. The older pair stays until here, so that a
+ * failed check costs nothing; the older manifest goes first, since it describes other bytes.
+ */
+export async function placeModel(result: ExportResult, path: string): Promise<ExportResult> {
+  await rm(manifestPath(path), { force: true })
+  await rename(result.path, path)
+  const file = { ...result.draft.file, path: basename(path) }
+  return { ...result, path, draft: { ...result.draft, file } }
 }
 
 /** Writes the manifest and the model card beside the model. */

@@ -1,7 +1,8 @@
 // `export`: a checkpoint becomes an ONNX model with manifest and card, after the native engine and onnxruntime (in a child
-// process) agreed on the same images. When they do not agree, no manifest is written and the model cannot be loaded.
+// process) agreed on the same images. When they do not agree, nothing is written and an older model of that name stays.
 import { existsSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { rm } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
 import { native, type Session } from '../binding/session.js'
 import type { DetectorConfig, ImageBatch } from '../binding/types.js'
 import { detectorConfig, padMultiple } from '../config/detector.js'
@@ -12,6 +13,7 @@ import {
   type ExportResult,
   type ManifestResult,
   parityRecord,
+  placeModel,
   unverifiedRecord,
   writeManifest,
   writeModel,
@@ -25,6 +27,7 @@ import {
   runOnnx,
   splitDetections,
 } from '../onnx/parity.js'
+import { resnetGraph } from '../onnx/resnet-graph.js'
 import type { Tensor } from '../onnx/runtime.js'
 import { randomStream } from '../random.js'
 import { type CheckpointMetadata, sha256OfFile } from '../train/checkpoints.js'
@@ -63,15 +66,18 @@ export async function exportOnnx(target: string, options: ExportOptions): Promis
     c.run.precision = 'fp32'
     c.predict.scoreThreshold = config.export.scoreFloor
   })
+  // Until the check has passed, an older model of that name stays what it is.
+  const unchecked = join(dirname(out), `.${basename(out)}.${process.pid}.unchecked`)
   try {
     log(`writing ${out}`)
-    const model = await writeModel({
+    const written = await writeModel({
       detector,
+      backbone: resnetGraph(detector.model),
       parameters: await allTensors(session),
       input: inputContract(metadata),
       classes: config.data.classes,
       provenance: await provenanceOf(metadata, path),
-      out,
+      out: unchecked,
       graph: options.graph ?? 'detect',
       shape,
       defaultThreshold: config.predict.scoreThreshold,
@@ -79,11 +85,12 @@ export async function exportOnnx(target: string, options: ExportOptions): Promis
     if (options.verify === 'none' || options.graph === 'heads') {
       const reason =
         options.graph === 'heads' ? 'the heads graph has no detections to compare' : 'switched off by the user'
+      const model = await placeModel(written, out)
       return { model, parity: null, ...(await writeManifest(model, unverifiedRecord(reason))) }
     }
     log('comparing with the native engine')
     const images = await parityImages(metadata, shape, options.verify === 'full')
-    const { parity, runtime } = await compare(session, out, detector, metadata, images, threads)
+    const { parity, runtime } = await compare(session, unchecked, detector, metadata, images, threads)
     requireParity(parity, out)
     const record = parityRecord(
       parity,
@@ -91,8 +98,10 @@ export async function exportOnnx(target: string, options: ExportOptions): Promis
       runtime,
       `LibTorch ${native().buildInfo().libtorch}`,
     )
+    const model = await placeModel(written, out)
     return { model, parity, ...(await writeManifest(model, record)) }
   } finally {
+    await rm(unchecked, { force: true })
     await session.dispose()
   }
 }

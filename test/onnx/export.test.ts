@@ -1,8 +1,9 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import {
   parityRecord,
+  placeModel,
   unverifiedRecord,
   type WriteModelOptions,
   writeManifest,
@@ -80,6 +81,23 @@ t.test('writing again removes the manifest of the old bytes', async (t) => {
   await writeManifest(await writeModel(tinyExport(out)), unverifiedRecord('test'))
   await writeModel(tinyExport(out))
   t.notOk(existsSync(manifestPath(out)))
+})
+
+t.test('a model takes the place of an older one only when told', async (t) => {
+  const folder = t.testdir()
+  const out = join(folder, 'model.onnx')
+  const older = await writeManifest(await writeModel(tinyExport(out)), unverifiedRecord('older'))
+  const bytes = readFileSync(out)
+  const written = await writeModel(tinyExport(join(folder, '.model.onnx.unchecked'), { classes: 2 }))
+  t.ok(bytes.equals(readFileSync(out)), 'the older model stays')
+  t.strictSame(await readManifest(out), older.manifest)
+  const placed = await placeModel(written, out)
+  t.notOk(existsSync(manifestPath(out)), 'its manifest would describe other bytes')
+  await writeManifest(placed, unverifiedRecord('newer'))
+  const manifest = await readManifest(out)
+  t.match(manifest, { file: { path: 'model.onnx', sha256: written.sha256 }, parity: { reason: 'newer' } })
+  await t.resolves(checkModelFile(out, manifest, 17))
+  t.strictSame(readdirSync(folder).toSorted(), ['MODEL_CARD.md', 'model.manifest.json', 'model.onnx'])
 })
 
 t.test('the same parameters give the same bytes', async (t) => {

@@ -1,5 +1,5 @@
 // A trained run scored in the three ways that exist: by the engine, from its stored detections, and as an exported model.
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { addonExists } from '../../lib/binding/load.js'
@@ -57,6 +57,10 @@ else {
   t.test('the exported model finds the same', async (t) => {
     const model = join(home, 'model.onnx')
     await exportOnnx(directory, { out: model, threads: 1 })
+    t.strictSame(
+      readdirSync(home).filter((name) => name.includes('unchecked')),
+      [],
+    )
     const onnx = await evaluate(model, { config, bootstrap: 0, threads: 1 })
     const native = await evaluate(directory, { bootstrap: 0, threads: 1, out: join(home, 'native') })
     t.ok(Math.abs(onnx.metrics.ap50! - native.metrics.ap50!) < 1e-6)
