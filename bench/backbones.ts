@@ -63,16 +63,17 @@ export async function benchBackbones(args: readonly string[]): Promise<void> {
     const done = readRows(`${base}.csv`).find((row) => row.backbone === name)
     if (done !== undefined && !options.fresh && done.threads === options.threads) continue
     process.stderr.write(`${name}\n`)
-    const train = await runOnce({ ...options, backbone: name, work: 'train' }, options.limit)
-    const infer = await runOnce({ ...options, backbone: name, work: 'infer' }, options.limit)
-    const { extra } = train.measured ?? infer.measured ?? { extra: {} }
+    const { size, threads, count, limit } = options
+    const train = await runOnce({ backbone: name, size, threads, count, work: 'train' }, limit)
+    const infer = await runOnce({ backbone: name, size, threads, count, work: 'infer' }, limit)
+    const extra: Record<string, unknown> = (train.measured ?? infer.measured)?.extra ?? {}
     const number = (key: string) => Number(extra[key] ?? Number.NaN)
     const row: Row = {
       backbone: name,
       family: backboneOf(name).family,
-      size: options.size,
-      threads: options.threads,
-      count: options.count,
+      size,
+      threads,
+      count,
       bodyParameters: number('bodyParameters'),
       parameters: number('parameters'),
       bodyGmac: number('bodyMacs') / 1e9,
@@ -100,10 +101,7 @@ export async function benchBackbones(args: readonly string[]): Promise<void> {
 }
 
 /** One process; a failure or the end of its time is a text. */
-async function runOnce(
-  setting: BackboneSetting,
-  limit: number,
-): Promise<{ measured?: Measurement; failed?: string }> {
+async function runOnce(setting: BackboneSetting, limit: number): Promise<{ measured?: Measurement; failed?: string }> {
   const child = spawn(
     process.execPath,
     [join(packageRoot(), 'dist', 'bench', 'child.js'), 'backbones', JSON.stringify(setting)],
@@ -153,7 +151,17 @@ function csvText(rows: readonly Row[]): string {
 
 function markdown(rows: readonly Row[]): string {
   const fixed = (value: number, digits: number) => (Number.isNaN(value) ? '-' : value.toFixed(digits))
-  const head = ['backbone', 'body parameters (M)', 'body GMAC', 'detector GMAC', 'training step (s)', 'peak (GiB)', 'inference (s)', 'peak (GiB)', '']
+  const head = [
+    'backbone',
+    'body parameters (M)',
+    'body GMAC',
+    'detector GMAC',
+    'training step (s)',
+    'peak (GiB)',
+    'inference (s)',
+    'peak (GiB)',
+    '',
+  ]
   const body = rows.map((row) => [
     row.backbone,
     fixed(row.bodyParameters / 1e6, 2),
@@ -227,7 +235,10 @@ function plotSpec(rows: readonly Row[]): TopLevelSpec {
     $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
     background: 'white',
     config: { font: 'system-ui, sans-serif', legend: { orient: 'bottom', columns: 6 }, axis: { gridColor: '#e5e5e5' } },
-    hconcat: [panel('Training step', 'trainSeconds', 'trainPeakGiB'), panel('Inference', 'inferSeconds', 'inferPeakGiB')],
+    hconcat: [
+      panel('Training step', 'trainSeconds', 'trainPeakGiB'),
+      panel('Inference', 'inferSeconds', 'inferPeakGiB'),
+    ],
   } as unknown as TopLevelSpec
 }
 

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { Command } from 'commander'
 import { writeFileAtomic } from '../lib/atomic-write.js'
 import { packageRoot } from '../lib/package-root.js'
+import { benchBackbones } from './backbones.js'
 import { machine } from './machine.js'
 import { median, spread } from './statistics.js'
 import { type Measurement, type Side, trials } from './trials.js'
@@ -25,8 +26,17 @@ interface Row {
   extra: Record<string, unknown>
 }
 
+// One table of many rows with options of its own.
+if (process.argv[2] === 'backbones') {
+  await benchBackbones(process.argv.slice(3))
+  process.exit()
+}
+
 const program = new Command('bench')
-  .argument('<words...>', `trials: ${Object.keys(trials).join(', ')}, or all`)
+  .argument(
+    '<words...>',
+    `trials: ${Object.keys(trials).join(', ')}, or all; or "backbones" alone (see backbones --help)`,
+  )
   .option('--rounds <n>', 'processes per side', Number, 3)
   .option('--count <n>', "timed runs per process instead of the trial's own", Number)
   .option('--out <file>', 'result file')

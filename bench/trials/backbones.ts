@@ -48,6 +48,11 @@ export async function measure(options: Record<string, unknown>): Promise<Measure
   const run = work === 'train' ? () => session.trainStep(batch, targets, step) : () => session.detect(batch)
   const seconds = await timed(run, 1, count, 0, count)
   await session.dispose()
-  const extra = { bodyParameters: trained('backbone.'), parameters: trained(''), bodyMacs: macs.body, macs: macs.body + macs.rest }
+  const extra = {
+    bodyParameters: trained('backbone.'),
+    parameters: trained(''),
+    bodyMacs: macs.body,
+    macs: macs.body + macs.rest,
+  }
   return { seconds, peakBytes: residentBytes('VmHWM'), baseBytes, extra }
 }

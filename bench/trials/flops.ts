@@ -1,29 +1,43 @@
-// Multiply-adds of the dense network at a canvas, from its parameters' shapes, and the machine's convolution ceiling.
-import { native, type Session } from '../../lib/binding/session.js'
+// Multiply-adds of the dense network at a canvas, from the backbone's graph and its parameters' shapes, and the machine's convolution ceiling.
+import { native } from '../../lib/binding/session.js'
+import type { ModelConfig, ParameterInfo } from '../../lib/binding/types.js'
+import { backboneOf } from '../../lib/config/backbones.js'
+import { gridSizes } from '../../lib/geometry/anchors.js'
+import { countWindows } from '../../lib/onnx/layers.js'
+import { resnetGraph } from '../../lib/onnx/resnet-graph.js'
 
-/** Multiply-adds of one image by part; batch norm, additions and activations are left out. */
-export async function denseMacs(
-  session: Session,
+/** Multiply-adds of one image by part; norms, additions and activations are left out. */
+export function networkMacs(
+  model: ModelConfig,
+  parameters: readonly Pick<ParameterInfo, 'name' | 'shape'>[],
   height: number,
   width: number,
-): Promise<{ body: number; rest: number }> {
-  const { levels } = session.config.detector.model
-  const area = (level: number) => Math.ceil(height / 2 ** level) * Math.ceil(width / 2 ** level)
+): { body: number; rest: number } {
+  const shapes = new Map(parameters.map(({ name, shape }) => [name, shape]))
+  const weight = (name: string) => shapes.get(`${name}.weight`)!.reduce((a, b) => a * b, 1)
   let body = 0
+  const sizes = new Map<number, [number, number]>([[-1, [height, width]]])
+  resnetGraph(model).nodes.forEach(
+    ({ op, name, inputs, kernel = 1, stride = 1, padding = 'symmetric', ceil = false }, i) => {
+      const from = inputs.map((input) => sizes.get(input)!)
+      let size = from.reduce((a, b) => (a[0] * a[1] >= b[0] * b[1] ? a : b))
+      if (op === 'globalAvgPool') size = [1, 1]
+      if (op === 'conv' || op === 'maxPool' || op === 'avgPool') {
+        const window = { kernel, stride, padding, ceil }
+        size = [countWindows(size[0], window), countWindows(size[1], window)]
+      }
+      if (op === 'conv') body += weight(name) * size[0] * size[1]
+      sizes.set(i, size)
+    },
+  )
+  const { halvings } = backboneOf(model.backbone)
+  const area = (level: number) => gridSizes(height, width, [level], halvings).reduce((_, [h, w]) => h * w, 0)
   let rest = 0
-  for (const { name, shape } of await session.parameters()) {
-    if (shape.length !== 4) continue
-    const size = shape.reduce((a, b) => a * b, 1)
-    const layer = /^backbone\.layer(\d)\.(\d+)\.(conv\d|downsample)/.exec(name)
+  for (const { name, shape } of parameters) {
+    if (shape.length !== 4 || name.startsWith('backbone.')) continue
     const level = /^fpn\.\w+\.(\d)/.exec(name)
-    if (name.startsWith('backbone.conv1')) body += size * area(1)
-    else if (layer !== null) {
-      // The stride of a bottleneck is in its 3x3: the 1x1 before it still works at the size of the stage before.
-      const stage = Number(layer[1]) + 1
-      const early = layer[2] === '0' && layer[3] === 'conv1' && stage > 2
-      body += size * area(early ? stage - 1 : stage)
-    } else if (level !== null) rest += size * area(Number(level[1]))
-    else if (name.startsWith('head.')) rest += size * levels.reduce((sum, l) => sum + area(l), 0)
+    const macs = shape.reduce((a, b) => a * b, 1)
+    rest += macs * (level === null ? model.levels.reduce((sum, l) => sum + area(l), 0) : area(Number(level[1])))
   }
   return { body, rest }
 }

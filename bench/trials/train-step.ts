@@ -1,7 +1,7 @@
 // One update of the whole detector.
 import { median, timed } from '../statistics.js'
 import type { Measurement } from '../trials.js'
-import { convolutionCeiling, denseMacs } from './flops.js'
+import { convolutionCeiling, networkMacs } from './flops.js'
 import { lesionTargets, noiseBatch, openPeerSession, residentBytes, type StepSetting } from './model.js'
 
 export async function measure(options: Record<string, unknown>): Promise<Measurement> {
@@ -28,7 +28,8 @@ export async function measure(options: Record<string, unknown>): Promise<Measure
     120,
   )
   // Forward once, backward twice the work of what is trained. The box tower works on windows only, so a step does less than this.
-  const { body, rest } = await denseMacs(session, setting.height, setting.width)
+  const { model } = session.config.detector
+  const { body, rest } = networkMacs(model, await session.parameters(), setting.height, setting.width)
   const gflop = 2e-9 * setting.batch * ((setting.frozenStages === 5 ? 1 : 3) * body + 3 * rest)
   await session.dispose()
   const ceiling = await convolutionCeiling()

@@ -130,12 +130,16 @@ export function slide(build: Build, size: [Dim, Dim], window: Window): [Dim, Dim
   return [windows(size[0], window, build.exactHalves), windows(size[1], window, build.exactHalves)]
 }
 
-function windows(dim: Dim, { kernel, stride, padding, ceil = false }: Window, exact: boolean): Dim {
-  if (typeof dim === 'number') {
-    if (padding === 'tf') return Math.ceil(dim / stride)
-    const steps = (dim + (padding === 'valid' ? 0 : 2 * ((kernel - 1) >> 1)) - kernel) / stride
-    return (ceil ? Math.ceil(steps) : Math.floor(steps)) + 1
-  }
+/** Number of windows along one known side. */
+export function countWindows(side: number, { kernel, stride, padding, ceil = false }: Window): number {
+  if (padding === 'tf') return Math.ceil(side / stride)
+  const steps = (side + (padding === 'valid' ? 0 : 2 * ((kernel - 1) >> 1)) - kernel) / stride
+  return (ceil ? Math.ceil(steps) : Math.floor(steps)) + 1
+}
+
+function windows(dim: Dim, window: Window, exact: boolean): Dim {
+  if (typeof dim === 'number') return countWindows(dim, window)
+  const { kernel, stride, padding, ceil = false } = window
   // The excess of the kernel over the padding is 1 where a size rounds up, and the stride where it rounds down.
   const excess = padding === 'tf' ? 1 : kernel - (padding === 'valid' ? 0 : 2 * ((kernel - 1) >> 1))
   if (stride === 1 && excess === 1) return dim
