@@ -55,8 +55,10 @@ const OWNERS: Record<string, string> = {
   '.node': 'lib/binding/load.ts',
   'cmake-js': 'lib/build/build-addon.ts',
   dcmjs: 'lib/data/dicom/parse.ts',
+  h5wasm: 'lib/weights/keras-file.ts',
   'onnxruntime-node': 'lib/onnx/runtime.ts',
   sharp: 'lib/data/raster.ts',
+  yauzl: 'lib/weights/torch-file.ts',
 }
 
 interface Import {

@@ -26,7 +26,7 @@ import {
 import { type Dataset, openDataset, trainingIds, trainingPhases, trainingSpacing } from '../train/data.js'
 import { engineThreads, hostRecord, recordedEnv, toolRecord } from '../train/environment.js'
 import { EventChannel, parseEvents, type RunEvent } from '../train/events.js'
-import { loadInitialWeights } from '../train/initial-weights.js'
+import { type InitialWeights, loadInitialWeights } from '../train/initial-weights.js'
 import { writePredictions } from '../train/predictions.js'
 import { createDisplay, type DisplayOptions } from '../train/progress.js'
 import { refuseOtherConfig, refuseOtherData } from '../train/resume.js'
@@ -146,6 +146,9 @@ async function execute(
     const machine = await engine.configure(threads.count)
     session = await openSession(sessionConfig(config))
     await session.update({ post: evaluationPost(config) })
+    // A file that does not fit is told before there is a run folder.
+    const initial =
+      resumed || config.model.weights === null ? null : await loadInitialWeights(session, config.model.weights, config)
     const folder =
       resumed?.folder ??
       (await createRunFolder(config.run.root, options.command ?? 'train', runName(config, options), options.existOk))
@@ -183,7 +186,7 @@ async function execute(
         `${folder}   ${config.run.device}   ${config.run.precision}   ${trainingIds(dataset, config).length} images`,
       )
       log.say(`engine: ${machine.threads} threads (${threads.reason}), ${machine.capability}; ${repeatability(config)}`)
-      const init = resumed ? record.init : await initialise(session, folder, config, log)
+      const init = resumed ? record.init : await recordInit(initial, folder, log)
       const provenance = resumed?.provenance ?? provenanceOf(config, dataset, identity, init)
       record = { ...record, init }
       if (!resumed) await writeDescription(folder, config, dataset)
@@ -328,14 +331,16 @@ async function restore(
   throw nothingToResume(resume.folder, broken)
 }
 
-async function initialise(session: Session, folder: string, config: Config, log: RunLog): Promise<RunRecord['init']> {
-  if (config.model.weights === null) return null
-  const report = await loadInitialWeights(session, config.model.weights)
+/** Prints and stores where the weights came from. */
+async function recordInit(initial: InitialWeights | null, folder: string, log: RunLog): Promise<RunRecord['init']> {
+  if (initial === null) return null
+  const { report, lines } = initial
   await writeFileAtomic(join(folder, 'init.json'), `${JSON.stringify(report, null, 2)}\n`)
-  const skipped = Object.keys(report.skipped).length
-  log.say(
-    `weights: ${report.loaded.length} tensors loaded, ${report.missing.length} left as initialised, ${skipped} of the file not used (init.json)`,
-  )
+  for (const line of lines) log.say(line)
+  for (const hint of report.hints) {
+    log.event({ type: 'warning', code: 'WEIGHTS', message: hint })
+    log.say(`warning: ${hint}`)
+  }
   return { source: basename(report.source), sha256: report.sha256 }
 }
 

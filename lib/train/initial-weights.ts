@@ -1,94 +1,73 @@
-// Initial weights from local files: our own checkpoints, and .safetensors with torchvision's or our parameter names. Every tensor
-// of the file and of the model is accounted for in the report. Nothing is downloaded, no pickle is executed.
-
+// Initial weights from local files: our own checkpoints, .safetensors, PyTorch's .pth and Keras' .h5. Every tensor of the file and of
+// the model is accounted for in the report. Nothing is downloaded and nothing of a file is run. What goes where is decided in
+// lib/weights/import.ts; here the numbers are moved.
+import { resolve } from 'node:path'
 import type { Session } from '../binding/session.js'
-import type { LoadReport } from '../binding/types.js'
-import { ConfigError, TrainingError } from '../errors.js'
-import { fromTorchvision, mapParameters } from '../weights/names.js'
-import { openSafetensors } from '../weights/safetensors.js'
-import { CHECKPOINT_FORMAT, METADATA_KEY, sha256OfFile } from './checkpoints.js'
+import { detectorConfig } from '../config/detector.js'
+import type { Config } from '../config/schema.js'
+import { describePlan, type ImportPlan, type LeftOut, planImport } from '../weights/import.js'
+import { openWeightFile, type WeightFile } from '../weights/weight-file.js'
+import { CHECKPOINT_FORMAT, type CheckpointMetadata, METADATA_KEY, sha256OfFile } from './checkpoints.js'
 
-export interface InitReport extends LoadReport {
+/** init.json of a run folder. */
+export interface InitReport {
   source: string
   sha256: string
-  /** Parameters of the model that the file does not give; they stay random. */
-  missing: string[]
+  format: WeightFile['format']
+  layout: ImportPlan['layout']
+  /** Parameter of the model, tensors of the file that give it, what was done on the way. */
+  loaded: { parameter: string; from: string[]; how: string[] }[]
+  skipped: LeftOut[]
+  /** Parameters that keep their initial values. */
+  initial: LeftOut[]
+  hints: string[]
 }
 
-const STEM = 'backbone.conv1.weight'
+export interface InitialWeights {
+  report: InitReport
+  /** The report as a table for people. */
+  lines: string[]
+}
 
-/** Loads what fits. Throws ConfigError for another kind of file, TrainingError CHECKPOINT when it is damaged or nothing fits. */
-export async function loadInitialWeights(session: Session, path: string): Promise<InitReport> {
-  if (!path.endsWith('.safetensors')) {
-    throw new ConfigError(
-      [
-        {
-          key: 'model.weights',
-          message: `${path}: expected a .safetensors file; .pth and .h5 files are not read by this version`,
-        },
-      ],
-      { fix: 'convert the file: python -c "import torch,safetensors.torch as s; s.save_file(torch.load(IN), OUT)"' },
-    )
-  }
-  const parameters = await session.parameters()
-  const file = await openSafetensors(path)
-  let report: LoadReport
+/**
+ * Fills the session's model from a file. Throws TrainingError CHECKPOINT when the file is missing, damaged, unsafe, or of another model;
+ * the model is untouched then unless reading failed half-way.
+ */
+export async function loadInitialWeights(session: Session, path: string, config: Config): Promise<InitialWeights> {
+  const file = await openWeightFile(path)
   try {
-    const own = file.metadata[METADATA_KEY]?.includes(CHECKPOINT_FORMAT) ?? false
-    if (own) report = (await session.loadCheckpoint(path, 'weights')).report
-    else {
-      const ours = new Map(parameters.map((p) => [p.name, p.shape]))
-      const names = mapParameters(file.tensors.keys(), (name) => ourName(name, ours))
-      report = { loaded: [], skipped: Object.fromEntries(names.unused.map((n) => [n, 'no parameter of that name'])) }
-      for (const [theirs, name] of names.mapped) {
-        const tensor = await file.readFloat32(theirs)
-        const data = fitted(name, tensor, ours.get(name))
-        if (data === undefined) {
-          report.skipped[theirs] = `shape [${tensor.shape}], the model's ${name} has [${ours.get(name) ?? 'none'}]`
-        } else {
-          await session.setTensor(name, data)
-          report.loaded.push(name)
-        }
-      }
+    const parameters = await session.parameters()
+    const { model } = detectorConfig(config)
+    const contents = { ...file, classes: classesOf(file) }
+    const plan = planImport(contents, { parameters, config: model, classes: config.data.classes }, path)
+    for (const { to, from, convert, keepsOwn } of plan.tensors) {
+      const parts = []
+      for (const name of from) parts.push(await file.read(name))
+      const own = keepsOwn ? await session.getTensor(to) : undefined
+      await session.setTensor(to, convert(parts, own).data)
     }
+    const report: InitReport = {
+      source: resolve(path),
+      sha256: await sha256OfFile(path),
+      format: file.format,
+      layout: plan.layout,
+      loaded: plan.tensors.map(({ to, from, how }) => ({ parameter: to, from, how })),
+      skipped: plan.skipped,
+      initial: plan.initial,
+      hints: plan.hints,
+    }
+    return { report, lines: describePlan(plan, parameters.length) }
   } finally {
     await file.close()
   }
-  if (report.loaded.length === 0) {
-    throw new TrainingError('CHECKPOINT', `expected weights of this model, got a file of which no tensor fits`, {
-      where: path,
-      fix: 'give weights of the same model.backbone',
-    })
-  }
-  const loaded = new Set(report.loaded)
-  const missing = parameters.map((p) => p.name).filter((name) => !loaded.has(name))
-  return { ...report, source: path, sha256: await sha256OfFile(path), missing }
 }
 
-/** Our names pass; torchvision's detector names are mapped; a bare backbone's (`layer1.0.conv1.weight`) get their prefix. */
-function ourName(name: string, ours: ReadonlyMap<string, number[]>): string | undefined {
-  if (ours.has(name)) return name
-  if (ours.has(`backbone.${name}`)) return `backbone.${name}`
-  return fromTorchvision(name)
-}
-
-/** The values in the model's shape. Three equal grey channels fold into one exactly: the kernels add. */
-function fitted(
-  name: string,
-  { shape, data }: { shape: number[]; data: Float32Array },
-  wanted: number[] | undefined,
-): Float32Array | undefined {
-  if (wanted === undefined) return undefined
-  if (String(shape) === String(wanted)) return data
-  const [out, channels, height, width] = shape
-  if (name !== STEM || channels !== 3 || String([out, 1, height, width]) !== String(wanted)) return undefined
-  const area = height! * width!
-  const folded = new Float32Array(out! * area)
-  for (let o = 0; o < out!; o++) {
-    for (let i = 0; i < area; i++) {
-      const at = o * 3 * area + i
-      folded[o * area + i] = data[at]! + data[at + area]! + data[at + 2 * area]!
-    }
+/** What the columns of our own checkpoint's classification layer mean. */
+function classesOf({ metadata }: WeightFile): string[] | null {
+  try {
+    const own = JSON.parse(metadata[METADATA_KEY] ?? '') as CheckpointMetadata
+    return own.format === CHECKPOINT_FORMAT ? own.provenance.classes : null
+  } catch {
+    return null
   }
-  return folded
 }

@@ -1,7 +1,8 @@
 // Turns the tensors of a keras-retinanet model (ResNet) into our parameters: names and layout, kernels [height, width, in, out] to
 // [out, in, height, width]. Not a reader of HDF5.
 import { fromKeras, mapParameters } from './names.js'
-import { collect, type ImportedWeights, type Weights } from './torchvision.js'
+import { collect, type ImportedWeights } from './torchvision.js'
+import type { Weights } from './weight-file.js'
 
 export interface KerasOptions {
   /** Caffe stems expect blue, green, red: reverse the stem's input channels for red, green, blue. */
@@ -18,7 +19,8 @@ export function kerasParameters(source: ReadonlyMap<string, Weights>, options: K
   return { parameters, report }
 }
 
-function toOihw({ shape, data }: Weights, reverseInputs: boolean): Weights {
+/** A kernel [height, width, in, out] as [out, in, height, width]. */
+export function toOihw({ shape, data }: Weights, reverseInputs = false): Weights {
   const [height, width, inputs, outputs] = shape as [number, number, number, number]
   const area = height * width
   const result = new Float32Array(data.length)

@@ -1,5 +1,6 @@
-// Parameter names of the two references and ours, and the maps between them. Pure functions on names: tensors are handled in
-// torchvision.ts and keras.ts. Tables: retinanet spec, section 8; the oracle layouts of both references.
+// Parameter names of torchvision, timm, keras-retinanet and keras-applications and ours, and the maps between them. Pure functions on
+// names: tensors are handled in import.ts. Tables: retinanet spec, section 8; the oracle layouts of both references; the layer
+// names that keras-applications gives. Our backbone names are `backbone.` and torchvision's (timm's where torchvision has none).
 
 type Rule = [pattern: RegExp, name: (match: string[]) => string]
 
@@ -50,21 +51,38 @@ export function fromTorchvision(name: string): string | undefined {
   return applyRules(TORCHVISION_RULES, name)
 }
 
-/** Torchvision's present spelling of one of our names; undefined where torchvision has no such parameter. */
-export function toTorchvision(name: string): string | undefined {
+/** Spellings of older files of one backbone alone, and the present ones. */
+const OLD_SPELLINGS: [RegExp, string][] = [
+  // DenseNet before torchvision 0.3: `denselayer1.norm.1`.
+  [/^(features\..*denselayer\d+\.(?:norm|conv))\.([12]\.)/, '$1$2'],
+  // SE-ResNet of Cadene's collection, which timm's began with.
+  [/^layer0\.(conv1|bn1)\./, '$1.'],
+  [/\.se_module\./, '.se.'],
+]
+
+/**
+ * Our name of a parameter of a backbone alone (a classification network of torchvision or timm) or of a torchvision detector whose
+ * body is the list `features`. `known` decides: undefined when we have no such parameter.
+ */
+export function fromClassifier(name: string, known: (ours: string) => boolean): string | undefined {
+  const spelled = OLD_SPELLINGS.reduce((text, [old, now]) => text.replace(old, now), name)
+  const body = /^backbone\.body\.(.+)$/.exec(spelled)?.[1]
+  const candidates = [spelled, `backbone.${spelled}`, `backbone.features.${body ?? spelled}`, `backbone.${body}`]
+  return candidates.find(known)
+}
+
+/** Torchvision's present spelling of one of our names; undefined where torchvision has no such parameter. `lowest` is its first level. */
+export function toTorchvision(name: string, lowest: number = TORCHVISION_LOWEST): string | undefined {
   const kinds = Object.entries(HEADS)
   const head = (kind: string) => kinds.find(([, value]) => value.kind === kind)![0]
   return applyRules(
     [
       [/^backbone\.(.+)$/, ([, rest]) => `backbone.body.${rest}`],
       [
-        /^fpn\.lateral\.([345])\.(.+)$/,
-        ([, level, p]) => `backbone.fpn.inner_blocks.${Number(level) - TORCHVISION_LOWEST}.0.${p}`,
+        /^fpn\.lateral\.([2345])\.(.+)$/,
+        ([, level, p]) => `backbone.fpn.inner_blocks.${Number(level) - lowest}.0.${p}`,
       ],
-      [
-        /^fpn\.output\.([345])\.(.+)$/,
-        ([, level, p]) => `backbone.fpn.layer_blocks.${Number(level) - TORCHVISION_LOWEST}.0.${p}`,
-      ],
+      [/^fpn\.output\.([2345])\.(.+)$/, ([, level, p]) => `backbone.fpn.layer_blocks.${Number(level) - lowest}.0.${p}`],
       [/^fpn\.extra\.([67])\.(.+)$/, ([, level, p]) => `backbone.fpn.extra_blocks.p${level}.${p}`],
       [
         /^head\.(cls|box)\.tower\.(\d)\.(conv|norm)\.(.+)$/,
@@ -79,6 +97,7 @@ export function toTorchvision(name: string): string | undefined {
 
 const KERAS_PARAMETERS: Record<string, string> = {
   kernel: 'weight',
+  depthwise_kernel: 'weight',
   bias: 'bias',
   gamma: 'weight',
   beta: 'bias',
@@ -102,11 +121,78 @@ const KERAS_RULES: Rule[] = [
   [/^pyramid_regression$/, () => 'head.box.deltas'],
 ]
 
-/** Our name of a keras-retinanet parameter, given as `layer/kernel:0` or as the longer dataset path of a weight file. */
-export function fromKeras(path: string): string | undefined {
-  const [layer, array] = path.split('/').slice(-2)
-  const parameter = KERAS_PARAMETERS[array?.replace(/:0$/, '') ?? '']
-  const name = layer === undefined ? undefined : applyRules(KERAS_RULES, layer)
+/** ResNet of keras-applications since 2.2. */
+const KERAS_RESNET_RULES: Rule[] = [
+  [/^conv1_conv$/, () => 'backbone.conv1'],
+  [/^conv1_bn$/, () => 'backbone.bn1'],
+  [/^conv(\d)_block(\d+)_0_conv$/, ([, s, i]) => `backbone.layer${Number(s) - 1}.${Number(i) - 1}.downsample.0`],
+  [/^conv(\d)_block(\d+)_0_bn$/, ([, s, i]) => `backbone.layer${Number(s) - 1}.${Number(i) - 1}.downsample.1`],
+  [
+    /^conv(\d)_block(\d+)_([123])_(conv|bn)$/,
+    ([, s, i, k, kind]) => `backbone.layer${Number(s) - 1}.${Number(i) - 1}.${kind}${k}`,
+  ],
+]
+
+const KERAS_DENSENET_RULES: Rule[] = [
+  [/^conv1[/_]conv$/, () => 'backbone.features.conv0'],
+  [/^conv1[/_]bn$/, () => 'backbone.features.norm0'],
+  [/^conv(\d)_block(\d+)_0_bn$/, ([, s, i]) => `${denseLayer(s!, i!)}.norm1`],
+  [/^conv(\d)_block(\d+)_1_conv$/, ([, s, i]) => `${denseLayer(s!, i!)}.conv1`],
+  [/^conv(\d)_block(\d+)_1_bn$/, ([, s, i]) => `${denseLayer(s!, i!)}.norm2`],
+  [/^conv(\d)_block(\d+)_2_conv$/, ([, s, i]) => `${denseLayer(s!, i!)}.conv2`],
+  [/^pool(\d)_bn$/, ([, s]) => `backbone.features.transition${Number(s) - 1}.norm`],
+  [/^pool(\d)_conv$/, ([, s]) => `backbone.features.transition${Number(s) - 1}.conv`],
+  [/^bn$/, () => 'backbone.features.norm5'],
+]
+
+/** Blocks of each stage of MobileNet v1 as timm groups them. */
+const MOBILENET_STAGES = [1, 2, 2, 6, 2]
+
+const KERAS_MOBILENET_RULES: Rule[] = [
+  [/^conv1$/, () => 'backbone.conv_stem'],
+  [/^conv1_bn$/, () => 'backbone.bn1'],
+  [/^conv_(dw|pw)_(\d+)$/, ([, kind, k]) => `${mobileBlock(Number(k))}.conv_${kind}`],
+  [/^conv_(dw|pw)_(\d+)_bn$/, ([, kind, k]) => `${mobileBlock(Number(k))}.${kind === 'dw' ? 'bn1' : 'bn2'}`],
+]
+
+function denseLayer(stage: string, index: string): string {
+  return `backbone.features.denseblock${Number(stage) - 1}.denselayer${index}`
+}
+
+function mobileBlock(number: number): string {
+  let index = number - 1
+  for (const [stage, blocks] of MOBILENET_STAGES.entries()) {
+    if (index < blocks) return `backbone.blocks.${stage}.${index}`
+    index -= blocks
+  }
+  return 'backbone.blocks.none'
+}
+
+/** Convolutions stand between ReLUs and pools in torchvision's list: block b, convolution c -> its place. */
+function vggRules(backbone: string): Rule[] {
+  const blocks = backbone.startsWith('vgg19') ? [2, 2, 4, 4, 4] : [2, 2, 3, 3, 3]
+  const place = (b: number, c: number) => blocks.slice(0, b - 1).reduce((sum, n) => sum + 2 * n + 1, 0) + 2 * (c - 1)
+  return [[/^block(\d)_conv(\d)$/, ([, b, c]) => `backbone.features.${place(Number(b), Number(c))}`]]
+}
+
+/** Rules for a backbone; the pyramid and the heads of keras-retinanet are called the same on all. */
+function kerasRules(backbone: string): Rule[] {
+  if (backbone.startsWith('vgg')) return [...vggRules(backbone), ...KERAS_RULES]
+  if (backbone.startsWith('densenet')) return [...KERAS_DENSENET_RULES, ...KERAS_RULES]
+  if (backbone.startsWith('mobilenet_v1')) return [...KERAS_MOBILENET_RULES, ...KERAS_RULES]
+  return [...KERAS_RULES, ...KERAS_RESNET_RULES]
+}
+
+/**
+ * Our name of a parameter of keras-retinanet or keras-applications, given as `layer/kernel:0` or as the longer dataset path of a weight
+ * file. `backbone` is ours: the same layer name has another place in each family.
+ */
+export function fromKeras(path: string, backbone = 'resnet50'): string | undefined {
+  const parts = path.split('/')
+  const parameter = KERAS_PARAMETERS[parts.at(-1)!.replace(/:0$/, '')]
+  const rules = kerasRules(backbone)
+  // Layers of DenseNet have a slash in their name.
+  const name = applyRules(rules, parts.slice(-3, -1).join('/')) ?? applyRules(rules, parts.at(-2) ?? '')
   return parameter === undefined || name === undefined ? undefined : `${name}.${parameter}`
 }
 
@@ -126,6 +212,17 @@ function applyRules(rules: Rule[], name: string): string | undefined {
     if (match) return rename(match)
   }
   return undefined
+}
+
+/** The norm after a convolution of a ResNet or a MobileNet v1, where a bias of the convolution can go. */
+export function normAfter(convolution: string): string | undefined {
+  return applyRules(
+    [
+      [/^(.*\.)?conv(\d?)$/, ([, path = '', k]) => `${path}bn${k}`],
+      [/^(.*\.downsample)\.0$/, ([, path]) => `${path}.1`],
+    ],
+    convolution,
+  )
 }
 
 /** What became of a file's tensors. */

@@ -3,6 +3,7 @@
 import { type FileHandle, open } from 'node:fs/promises'
 import { writeFileAtomic } from '../atomic-write.js'
 import { TrainingError } from '../errors.js'
+import { BYTES } from './numbers.js'
 
 export type TensorType = 'F32' | 'F64' | 'I64' | 'I32' | 'U16' | 'U8'
 
@@ -24,6 +25,8 @@ export interface SafetensorsFile {
   tensors: ReadonlyMap<string, TensorInfo>
   /** Reads one tensor. Throws TrainingError CHECKPOINT for an unknown name. */
   read(name: string): Promise<Tensor>
+  /** The bytes of one tensor, little-endian. */
+  readBytes(name: string): Promise<Uint8Array<ArrayBuffer>>
   /** Reads one tensor that must be float32. */
   readFloat32(name: string): Promise<{ shape: number[]; data: Float32Array }>
   close(): Promise<void>
@@ -39,6 +42,9 @@ const ARRAYS = {
 } as const
 
 const MAX_HEADER = 100_000_000
+
+/** Also of types that only other programs write. */
+const BYTES_EACH: Record<string, number> = { ...BYTES, U16: 2 }
 
 /** Opens a file and checks its header against its size. Throws TrainingError CHECKPOINT when it is cut short or is something else. */
 export async function openSafetensors(path: string): Promise<SafetensorsFile> {
@@ -56,12 +62,16 @@ export async function openSafetensors(path: string): Promise<SafetensorsFile> {
     for (const [name, info] of tensors) {
       if (base + info.end > size) throw damaged(path, `tensor "${name}" ends beyond the file (${size} bytes)`)
     }
-    const read = async (name: string): Promise<Tensor> => {
+    const readBytes = async (name: string) => {
       const info = tensors.get(name)
       if (!info) throw damaged(path, `there is no tensor "${name}"`)
+      return readExactly(file, path, base + info.begin, info.end - info.begin)
+    }
+    const read = async (name: string): Promise<Tensor> => {
+      const bytes = await readBytes(name)
+      const info = tensors.get(name)!
       const array = ARRAYS[info.dtype as TensorType]
       if (!array) throw damaged(path, `tensor "${name}" has the unknown type ${info.dtype}`)
-      const bytes = await readExactly(file, path, base + info.begin, info.end - info.begin)
       const aligned = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength)
       return { shape: info.shape, data: new array(aligned) }
     }
@@ -69,6 +79,7 @@ export async function openSafetensors(path: string): Promise<SafetensorsFile> {
       metadata,
       tensors,
       read,
+      readBytes,
       async readFloat32(name) {
         const { shape, data } = await read(name)
         if (!(data instanceof Float32Array)) throw damaged(path, `tensor "${name}" is not float32`)
@@ -98,7 +109,7 @@ function parseHeader(path: string, bytes: Buffer) {
     }
     const { dtype, shape, data_offsets } = value as { dtype: string; shape: number[]; data_offsets: [number, number] }
     const [begin, end] = data_offsets ?? []
-    const bytesEach = ARRAYS[dtype as TensorType]?.BYTES_PER_ELEMENT
+    const bytesEach = BYTES_EACH[dtype]
     const expected = bytesEach === undefined ? undefined : shape.reduce((product, dim) => product * dim, bytesEach)
     if (!(begin! >= 0 && end! >= begin!) || (expected !== undefined && expected !== end! - begin!)) {
       throw damaged(path, `tensor "${name}" has a byte range unlike its shape`)

@@ -2,11 +2,7 @@
 // classification layer's columns when the file was trained on other classes. Not a reader of files.
 import { TrainingError } from '../errors.js'
 import { fromTorchvision, mapParameters, type NameReport } from './names.js'
-
-export interface Weights {
-  shape: number[]
-  data: Float32Array
-}
+import type { Weights } from './weight-file.js'
 
 export interface ImportedWeights {
   parameters: Map<string, Weights>
@@ -21,17 +17,29 @@ export function torchvisionParameters(source: ReadonlyMap<string, Weights>): Imp
 
 /** Keeps some columns (classes) of a classification layer, in the given order: rows a*K + k of weight and bias. */
 export function selectClasses(layer: Weights, classes: number, keep: readonly number[]): Weights {
+  return mergeClasses(layer, classes, keep, undefined)
+}
+
+/** The same, where null stands for a class that the layer does not know: its rows come from `own`, which has as many classes as asked. */
+export function mergeClasses(
+  layer: Weights,
+  classes: number,
+  columns: readonly (number | null)[],
+  own: Weights | undefined,
+): Weights {
   const [rows, ...rest] = layer.shape as [number, ...number[]]
   const perRow = rest.reduce((product, dim) => product * dim, 1)
   const anchors = rows / classes
-  const data = new Float32Array(anchors * keep.length * perRow)
+  const data = new Float32Array(anchors * columns.length * perRow)
   for (let a = 0; a < anchors; a++) {
-    keep.forEach((k, index) => {
-      const from = (a * classes + k) * perRow
-      data.set(layer.data.subarray(from, from + perRow), (a * keep.length + index) * perRow)
+    columns.forEach((column, index) => {
+      const to = (a * columns.length + index) * perRow
+      const from = column === null ? to : (a * classes + column) * perRow
+      const source = column === null ? own!.data : layer.data
+      data.set(source.subarray(from, from + perRow), to)
     })
   }
-  return { shape: [anchors * keep.length, ...rest], data }
+  return { shape: [anchors * columns.length, ...rest], data }
 }
 
 /** Applies a name report to tensors, shared by all importers. */
