@@ -56,7 +56,7 @@ export async function exportOnnx(target: string, options: ExportOptions): Promis
   const checkpoint = await findCheckpoint(target)
   const { metadata, path } = checkpoint
   const { config } = metadata
-  const out = options.out ?? defaultOut(path)
+  const out = options.out ?? besideCheckpoint(path, 'model.onnx')
   const shape = parseShape(options.shape ?? config.export.shape, padMultiple(config))
   const detector = detectorConfig(config)
   detector.post.scoreThreshold = config.export.scoreFloor
@@ -343,9 +343,10 @@ async function provenanceOf(
   }
 }
 
-function defaultOut(checkpoint: string): string {
+/** Default place of an exported file: `export/` of the run folder, or beside a checkpoint that lies elsewhere. */
+export function besideCheckpoint(checkpoint: string, name: string): string {
   const folder = join(checkpoint, '..')
-  return basename(folder) === 'checkpoints' ? join(folder, '..', 'export', 'model.onnx') : join(folder, 'model.onnx')
+  return basename(folder) === 'checkpoints' ? join(folder, '..', 'export', name) : join(folder, name)
 }
 
 function parseShape(text: string, multiple: number): 'dynamic' | [number, number] {

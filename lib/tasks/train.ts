@@ -7,7 +7,7 @@ import { stringify } from 'yaml'
 import { writeFileAtomic } from '../atomic-write.js'
 import { native, openSession, type Session } from '../binding/session.js'
 import type { BuildInfo } from '../binding/types.js'
-import { sessionConfig } from '../config/detector.js'
+import { detectorConfig, sessionConfig } from '../config/detector.js'
 import { loadConfig } from '../config/load.js'
 import { type Phase, phasesOf } from '../config/phases.js'
 import type { Config } from '../config/schema.js'
@@ -148,7 +148,12 @@ async function execute(
     await session.update({ post: evaluationPost(config) })
     // A file that does not fit is told before there is a run folder.
     const initial =
-      resumed || config.model.weights === null ? null : await loadInitialWeights(session, config.model.weights, config)
+      resumed || config.model.weights === null
+        ? null
+        : await loadInitialWeights(session, config.model.weights, {
+            config: detectorConfig(config).model,
+            classes: config.data.classes,
+          })
     const folder =
       resumed?.folder ??
       (await createRunFolder(config.run.root, options.command ?? 'train', runName(config, options), options.existOk))

@@ -3,9 +3,7 @@
 // lib/weights/import.ts; here the numbers are moved.
 import { resolve } from 'node:path'
 import type { Session } from '../binding/session.js'
-import { detectorConfig } from '../config/detector.js'
-import type { Config } from '../config/schema.js'
-import { describePlan, type ImportPlan, type LeftOut, planImport } from '../weights/import.js'
+import { describePlan, type ImportModel, type ImportPlan, type LeftOut, planImport } from '../weights/import.js'
 import { openWeightFile, type WeightFile } from '../weights/weight-file.js'
 import { CHECKPOINT_FORMAT, type CheckpointMetadata, METADATA_KEY, sha256OfFile } from './checkpoints.js'
 
@@ -33,13 +31,16 @@ export interface InitialWeights {
  * Fills the session's model from a file. Throws TrainingError CHECKPOINT when the file is missing, damaged, unsafe, or of another model;
  * the model is untouched then unless reading failed half-way.
  */
-export async function loadInitialWeights(session: Session, path: string, config: Config): Promise<InitialWeights> {
+export async function loadInitialWeights(
+  session: Session,
+  path: string,
+  model: Omit<ImportModel, 'parameters'>,
+): Promise<InitialWeights> {
   const file = await openWeightFile(path)
   try {
     const parameters = await session.parameters()
-    const { model } = detectorConfig(config)
     const contents = { ...file, classes: classesOf(file) }
-    const plan = planImport(contents, { parameters, config: model, classes: config.data.classes }, path)
+    const plan = planImport(contents, { ...model, parameters }, path)
     for (const { to, from, convert, keepsOwn } of plan.tensors) {
       const parts = []
       for (const name of from) parts.push(await file.read(name))

@@ -175,7 +175,7 @@ function fit(
   layout: Layout,
   file: FileContents,
   model: ImportModel,
-  anchors: { file: number | undefined; model: number },
+  anchors: { file: number; model: number },
 ): Fit | string {
   const how: string[] = entry.type === 'F32' ? [] : [`from ${entry.type}`]
   const steps: ((weights: Weights) => Weights)[] = []
@@ -194,7 +194,8 @@ function fit(
     how.push('reshaped')
   }
   const run = (weights: Weights) => steps.reduce((value, step) => step(value), weights)
-  if (same(shape, wanted) && !(ours.startsWith('head.cls.logits.') && reorders(file, model))) {
+  const classes = ours.startsWith('head.cls.logits.')
+  if (same(shape, wanted) && !(classes && (reorders(file, model) || anchors.file !== anchors.model))) {
     return { how, keepsOwn: false, convert: ([weights]) => run(weights!) }
   }
   if (isStem(shape, wanted, ours)) {
@@ -202,7 +203,7 @@ function fit(
     how.push(factor === 1 ? '3 channels summed' : `3 channels summed, times ${factor}`)
     return { how, keepsOwn: false, convert: ([weights]) => sumChannels(run(weights!), factor) }
   }
-  if (ours.startsWith('head.cls.logits.')) {
+  if (classes) {
     return fitClasses(shape, wanted, layout, file, model, anchors, how, run)
   }
   return `shape ${text(shape)}, the model's ${ours} has ${text(wanted)}`
@@ -276,10 +277,11 @@ function anchorsPerCell(
   file: FileContents,
   renamed: ReadonlyMap<string, string>,
   shapes: ReadonlyMap<string, readonly number[]>,
-): { file: number | undefined; model: number } {
+): { file: number; model: number } {
   const bias = [...renamed].find(([, ours]) => ours === 'head.box.deltas.bias')?.[0]
+  const own = (shapes.get('head.box.deltas.bias')?.[0] ?? 0) / 4
   const rows = bias === undefined ? undefined : file.tensors.get(bias)!.shape[0]
-  return { file: rows === undefined ? undefined : rows / 4, model: (shapes.get('head.box.deltas.bias')?.[0] ?? 0) / 4 }
+  return { file: rows === undefined ? own : rows / 4, model: own }
 }
 
 /** The same number of classes in another order, which only names can tell. */
@@ -294,12 +296,13 @@ function fitClasses(
   layout: Layout,
   file: FileContents,
   model: ImportModel,
-  anchors: { file: number | undefined; model: number },
+  anchors: { file: number; model: number },
   how: string[],
   run: (weights: Weights) => Weights,
 ): Fit | string {
   const count = model.classes.length
-  if (anchors.file !== anchors.model || !same(shape.slice(1), wanted.slice(1))) {
+  if (anchors.file !== anchors.model) return `${anchors.file} anchors per cell, the model has ${anchors.model}`
+  if (!same(shape.slice(1), wanted.slice(1))) {
     return `shape ${text(shape)}, the model's layer has ${text(wanted)}`
   }
   const inFile = shape[0]! / anchors.model

@@ -77,13 +77,15 @@ export function toTorchvision(name: string, lowest: number = TORCHVISION_LOWEST)
   const head = (kind: string) => kinds.find(([, value]) => value.kind === kind)![0]
   return applyRules(
     [
+      // A body that is a list (VGG, DenseNet, MobileNet...) loses the list's name in torchvision's detectors.
+      [/^backbone\.features\.(.+)$/, ([, rest]) => `backbone.body.${rest}`],
       [/^backbone\.(.+)$/, ([, rest]) => `backbone.body.${rest}`],
       [
         /^fpn\.lateral\.([2345])\.(.+)$/,
         ([, level, p]) => `backbone.fpn.inner_blocks.${Number(level) - lowest}.0.${p}`,
       ],
       [/^fpn\.output\.([2345])\.(.+)$/, ([, level, p]) => `backbone.fpn.layer_blocks.${Number(level) - lowest}.0.${p}`],
-      [/^fpn\.extra\.([67])\.(.+)$/, ([, level, p]) => `backbone.fpn.extra_blocks.p${level}.${p}`],
+      [/^fpn\.extra\.([678])\.(.+)$/, ([, level, p]) => `backbone.fpn.extra_blocks.p${level}.${p}`],
       [
         /^head\.(cls|box)\.tower\.(\d)\.(conv|norm)\.(.+)$/,
         ([, k, i, layer, p]) => `head.${head(k!)}.conv.${i}.${layer === 'conv' ? 0 : 1}.${p}`,

@@ -1,16 +1,24 @@
-// `export`: a checkpoint as an ONNX model.
+// `export`: a checkpoint as an ONNX model, or its weights with torchvision's names.
 import { Option } from 'commander'
 import { chooseThreads, readMachine } from '../../machine.js'
 import type { CommandFile } from '../command.js'
 
 export const exportCommand: CommandFile = {
   name: 'export',
-  summary: 'write a checkpoint as an ONNX model, checked against the native engine',
-  examples: ['export runs/train/cbis-resized-1', 'export runs/train/cbis-resized-1 --shape 4096x3328 --out film.onnx'],
+  summary: 'write a checkpoint as an ONNX model, checked against the native engine, or its weights for torchvision',
+  examples: [
+    'export runs/train/cbis-resized-1 --shape 4096x3328 --out film.onnx',
+    'export runs/train/cbis-resized-1 --format safetensors',
+  ],
   declare: (command) => {
     command
       .argument('<run>', 'run folder or checkpoint')
-      .option('--out <file>', 'ONNX file; default export/model.onnx in the run folder')
+      .option('--out <file>', 'file to write; default export/model.onnx or export/model.safetensors in the run folder')
+      .addOption(
+        new Option('--format <kind>', 'ONNX model, or weights with the names of torchvision')
+          .choices(['onnx', 'safetensors'])
+          .default('onnx'),
+      )
       .option('--shape <shape>', 'dynamic, or HxW in multiples of the coarsest stride')
       .addOption(
         new Option('--graph <kind>', 'final boxes, or raw head outputs').choices(['detect', 'heads']).default('detect'),
@@ -25,6 +33,23 @@ export const exportCommand: CommandFile = {
   async run(io, global, options, [target]) {
     const log = (line: string) => {
       if (!global.quiet) io.stderr(`${line}\n`)
+    }
+    if (options['format'] === 'safetensors') {
+      const { exportWeights } = await import('../../tasks/export-weights.js')
+      const written = await exportWeights(target!, options['out'] as string | undefined)
+      io.stdout(
+        global.json
+          ? `${JSON.stringify(written, null, 2)}\n`
+          : [
+              `${written.path}  ${(written.bytes / 2 ** 20).toFixed(1)} MiB  ${written.tensors} tensors, ${written.parameters} parameters`,
+              `  sha256   ${written.sha256}`,
+              `  from     ${written.checkpoint}`,
+              `  classes  ${written.classes.map((name, i) => `${i} ${name}`).join(', ')}`,
+              ...written.notes.map((note) => `  note     ${note}`),
+              '',
+            ].join('\n'),
+      )
+      return 0
     }
     const { ensureAddon } = await import('../../tasks/build.js')
     const { exportOnnx } = await import('../../tasks/export.js')
