@@ -86,7 +86,7 @@ function makeProgram(io: Io, done: (code: number) => void): Command {
   const program = new Command('mammo-retinanet')
     .description(description)
     .version(version)
-    .addOption(new Option('--config <file>', 'YAML configuration'))
+    .addOption(new Option('--config <file>', 'YAML configuration, or config.ini of keras-retinanet'))
     .addOption(
       new Option('--set <key=value>', 'override one key (repeatable)').argParser(collectSet).default({}, 'none'),
     )

@@ -22,8 +22,12 @@ export function resolvedYaml(loaded: LoadedConfig): string {
   return stringify(loaded.config, { lineWidth: 0 })
 }
 
-/** A starter file: the preset's name, and every key with its default and meaning, commented out. */
-export function starterFile(preset: string | undefined, semantics: Semantics = 'mammo'): string {
+/** A starter file: the preset's name, and every key with its meaning; those that are not given stand commented out with their defaults. */
+export function starterFile(
+  preset: string | undefined,
+  semantics: Semantics = 'mammo',
+  given: ReadonlyMap<string, unknown> = new Map(),
+): string {
   const base = defaultConfig(semantics)
   const head = [
     '# Configuration of mammo-retinanet. Remove the # of a line to change its value.',
@@ -31,8 +35,12 @@ export function starterFile(preset: string | undefined, semantics: Semantics = '
     preset === undefined ? '# extends: inbreast-two-stage' : `extends: ${preset}`,
     '',
   ]
-  const body = yamlTree(leaves(base as never), (key) => ({ value: valueAt(base, key), comment: descriptionOf(key) }))
-  return `${head.join('\n')}\n${body.replace(/^(?=\S|\s)/gm, '# ').replace(/^# $/gm, '')}`
+  const body = yamlTree(
+    leaves(base as never),
+    (key) => ({ value: given.get(key) ?? valueAt(base, key), comment: descriptionOf(key) }),
+    (key) => ![...given.keys()].some((name) => name === key || name.startsWith(`${key}.`)),
+  )
+  return `${head.join('\n')}\n${body}`
 }
 
 /** Meaning of a key, from the schema. */
@@ -43,19 +51,27 @@ export function descriptionOf(key: string): string {
   return node?.description ?? ''
 }
 
-function yamlTree(keys: string[], entry: (key: string) => { value: unknown; comment: string }): string {
+/** `commented`: whether the line of a key or section has a # before it. */
+function yamlTree(
+  keys: string[],
+  entry: (key: string) => { value: unknown; comment: string },
+  commented: (key: string) => boolean = () => false,
+): string {
   const lines: string[] = []
   let open: string[] = []
   for (const key of keys) {
     const parts = key.split('.')
     const parents = parts.slice(0, -1)
     const same = parents.findIndex((p, i) => open[i] !== p)
-    for (let i = same === -1 ? parents.length : same; i < parents.length; i++)
-      lines.push(`${'  '.repeat(i)}${parents[i]}:`)
+    for (let i = same === -1 ? parents.length : same; i < parents.length; i++) {
+      const mark = commented(parents.slice(0, i + 1).join('.')) ? '# ' : ''
+      lines.push(`${mark}${'  '.repeat(i)}${parents[i]}:`)
+    }
     open = parents
     const { value, comment } = entry(key)
     const text = `${'  '.repeat(parents.length)}${parts.at(-1)}: ${JSON.stringify(value)}`
-    lines.push(comment === '' ? text : `${text.padEnd(44)} # ${comment}`)
+    const mark = commented(key) ? '# ' : ''
+    lines.push(`${mark}${comment === '' ? text : `${text.padEnd(44)} # ${comment}`}`)
   }
   return `${lines.join('\n')}\n`
 }

@@ -7,12 +7,13 @@ import type { z } from 'zod'
 import { ConfigError, type ConfigProblem } from '../errors.js'
 import { backboneDefaults } from './backbones.js'
 import { checkCombinations } from './check.js'
+import { parseKerasIni } from './keras-ini.js'
 import { presets } from './presets.js'
 import { type Config, configSchema, SEMANTICS, type Semantics } from './schema.js'
 import { semanticsDefaults } from './semantics.js'
 
 export interface LoadOptions {
-  /** YAML or JSON file. */
+  /** YAML or JSON file, or the config.ini of keras-retinanet. */
   file?: string
   /** Preset name; a file's `extends` names one too (the option wins). */
   preset?: string
@@ -112,6 +113,11 @@ async function readLayer(path: string, problems: ConfigProblem[]): Promise<Layer
       cause,
     })
   })
+  if (path.toLowerCase().endsWith('.ini')) {
+    const { tree, lines } = parseKerasIni(source, path, problems)
+    const place = (key: string) => (lines.has(key) ? { file: path, line: lines.get(key)!, column: 1 } : {})
+    return { tree: tree as Tree, place, origin: (key) => `${path}:${lines.get(key) ?? 1}` }
+  }
   const counter = new LineCounter()
   const document = parseDocument(source, { lineCounter: counter, prettyErrors: false })
   const at = (offset: number) => {

@@ -46,10 +46,10 @@ export async function openWeightFile(path: string): Promise<WeightFile> {
 }
 
 async function firstBytes(path: string): Promise<string> {
-  const file = await open(path, 'r').catch((cause: NodeJS.ErrnoException) => {
-    throw new TrainingError('CHECKPOINT', `expected a weight file, it cannot be opened (${cause.code})`, {
+  const file = await open(path, 'r').catch((cause) => {
+    throw new TrainingError('CHECKPOINT', 'expected a weight file, got one that cannot be opened', {
       where: path,
-      fix: 'check the path',
+      fix: 'check the path and its permissions',
       cause,
     })
   })

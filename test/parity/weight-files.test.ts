@@ -169,7 +169,7 @@ if what == 'make':
             if name.endswith('running_var'): tensor.uniform_(0.5, 2)
         # Scores that spread and boxes that move, so that detections tell networks apart.
         out = model.head(list(model.backbone(model.transform([image])[0].tensors).values()))
-        model.head.classification_head.cls_logits.weight.mul_(0.7 / out['cls_logits'].std())
+        model.head.classification_head.cls_logits.weight.mul_(1.0 / out['cls_logits'].std())
         model.head.regression_head.bbox_reg.weight.mul_(0.3 / out['bbox_regression'].std())
     torch.save(model.state_dict(), path + '.pth')
     torch.save({'model': model.state_dict()}, path + '-old.pth', _use_new_zipfile_serialization=False)

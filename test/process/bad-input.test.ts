@@ -96,6 +96,8 @@ else {
     refused(t, await init(), { exit: 4, code: 'CHECKPOINT', message: /cannot be opened$/, where: weights })
     writeFileSync(weights, 'no weights')
     refused(t, await init(), { exit: 4, code: 'CHECKPOINT', where: weights })
+    const runs = readdirSync(at('runs', 'train')).filter((name) => name.startsWith('init-'))
+    t.strictSame(runs, [], 'no run folder was made for them')
   })
 
   t.test('Ctrl-C: exit 130, the run is named, and goes on with --resume', async (t) => {

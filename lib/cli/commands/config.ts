@@ -1,6 +1,6 @@
 // `config show`, `config init`, `config schema`: the configuration as text.
 import { showConfig, starterFile } from '../../config/document.js'
-import { loadConfig } from '../../config/load.js'
+import { loadConfig, valueAt } from '../../config/load.js'
 import { presets } from '../../config/presets.js'
 import { configJsonSchema } from '../../config/schema.js'
 import { type CommandFile, configSource } from '../command.js'
@@ -30,14 +30,35 @@ export const configShowCommand: CommandFile = {
 export const configInitCommand: CommandFile = {
   name: 'config init',
   summary: 'print a commented starter file',
-  examples: ['config init --preset cbis-resized > experiment.yaml', 'config init'],
+  examples: [
+    'config init --preset cbis-resized > experiment.yaml',
+    'config init --from-ini config.ini > experiment.yaml',
+  ],
   declare: (command) => {
-    command.option('--preset <name>', `preset: ${Object.keys(presets).join(', ')}`)
+    command
+      .option('--preset <name>', `preset: ${Object.keys(presets).join(', ')}`)
+      .option('--from-ini <file>', 'take anchors and pyramid levels over from a config.ini of keras-retinanet')
   },
   async run(io, _global, options) {
     const preset = options['preset'] as string | undefined
-    if (preset !== undefined) await loadConfig({ preset, hasWeights: true })
-    io.stdout(starterFile(preset))
+    const ini = options['fromIni'] as string | undefined
+    if (ini === undefined) {
+      if (preset !== undefined) await loadConfig({ preset, hasWeights: true })
+      io.stdout(starterFile(preset))
+      return 0
+    }
+    const { config, origins } = await loadConfig({
+      file: ini,
+      ...(preset === undefined ? {} : { preset }),
+      set: { 'model.semantics': 'keras-retinanet' },
+      hasWeights: true,
+    })
+    const keys = [...origins].filter(([, origin]) => origin.startsWith(`${ini}:`)).map(([key]) => key)
+    const given = new Map<string, unknown>([
+      ['model.semantics', 'keras-retinanet'],
+      ...keys.map((key) => [key, valueAt(config, key)] as const),
+    ])
+    io.stdout(starterFile(preset, 'keras-retinanet', given))
     return 0
   },
 }
