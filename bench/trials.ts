@@ -41,6 +41,23 @@ const torchvisionKept = (script: string): Side => ({
 
 const full = { height: 4096, width: 3328 }
 
+/** Settings of the stored anchor searches. */
+const anchorSearches: readonly [string, number, number, string, boolean][] = [
+  ['synthetic300', 3, 3, 'focal', false],
+  ['synthetic300', 5, 3, 'focal', false],
+  ['synthetic300', 3, 3, 'avg', false],
+  ['synthetic300', 3, 3, 'ce', false],
+  ['synthetic300', 1, 2, 'focal', false],
+  ['cbis400', 3, 3, 'focal', false],
+  ['cbis400', 5, 3, 'focal', false],
+  ['cbis400', 3, 3, 'avg', false],
+  ['cbis400', 3, 3, 'ce', false],
+  ['cbis400', 1, 2, 'focal', false],
+  ['cbis1318', 3, 3, 'focal', false],
+  ['cbis1318', 5, 3, 'focal', false],
+  ['synthetic40_320px', 3, 2, 'focal', true],
+]
+
 export const trials: Record<string, Trial> = {
   anchors: {
     about: 'all anchors of a full-resolution canvas, first use and cached',
@@ -99,5 +116,28 @@ export const trials: Record<string, Trial> = {
     about: 'cost of handing a full-resolution window to the engine (copy, upload, normalise) and back',
     variants: { '4096x3328': full },
     sides: [ours('boundary')],
+  },
+  evaluate: {
+    about:
+      'COCO evaluation of 5,000 images x 100 detections, two lesions each, in one process; the numbers must be equal',
+    variants: {
+      '1 class': { images: 5000, detections: 100, lesions: 2, classes: 1 },
+      '10 classes': { images: 5000, detections: 100, lesions: 7, classes: 10 },
+    },
+    sides: [ours('evaluate'), { name: 'pycocotools', runtime: 'python', script: 'evaluate.py' }],
+  },
+  'anchors-optimize': {
+    about:
+      'anchor search on the stored box sets, several seeds in one process: processor seconds of one search, the first left out',
+    variants: Object.fromEntries(
+      anchorSearches.map(([boxes, ratios, scales, objective, grid]) => [
+        `${boxes}, ${ratios} ratios, ${scales} scales, ${objective}${grid ? ', grid' : ''}`,
+        { boxes, ratios, scales, objective, grid, count: 5 },
+      ]),
+    ),
+    sides: [
+      ours('anchors-optimize'),
+      { name: 'SciPy differential_evolution, NumPy', runtime: 'python', script: 'anchors_optimize.py' },
+    ],
   },
 }

@@ -101,11 +101,15 @@ function converged(energies: Float64Array, tolerance: number): boolean {
 /** First step of the simplex, in shares of the bounds. */
 const STEP = 0.02
 
-/** Walks downhill from `from` by Nelder and Mead's simplex; points outside the bounds are moved to their border. */
+/**
+ * Walks downhill from `from` by Nelder and Mead's simplex; points outside the bounds are moved to their border. Ends when the simplex is smaller than
+ * `tolerance` (a share of the bounds), or its values differ by less than a tenth of that share of the least.
+ */
 export function nelderMead(
   objective: Objective,
   bounds: readonly (readonly [number, number])[],
   from: readonly number[],
+  tolerance = 1e-5,
 ): Minimum {
   const n = from.length
   const start = from.map((x, v) => (x - bounds[v]![0]) / (bounds[v]![1] - bounds[v]![0]))
@@ -127,7 +131,7 @@ export function nelderMead(
   while (evaluations < 200 * n) {
     const [least, worst] = [simplex[0]!, simplex[n]!]
     const spread = Math.max(...simplex.flatMap(({ x }) => x.map((v, i) => Math.abs(v - least.x[i]!))))
-    if (spread < 1e-5 || worst.value - least.value <= 1e-9 * Math.abs(least.value)) break
+    if (spread < tolerance || worst.value - least.value <= 0.1 * tolerance * Math.abs(least.value)) break
     const middle = least.x.map((_, i) => simplex.slice(0, n).reduce((sum, { x }) => sum + x[i]!, 0) / n)
     const along = (t: number) => inside(middle.map((m, i) => m + t * (worst.x[i]! - m)))
     const reflected = point(along(-1), worst.value)

@@ -41,23 +41,31 @@ export interface WeightedBoxes {
   weights: Float64Array
 }
 
-/** (ratios, scales, limit) -> value; it may stop and return Infinity once the value is sure to exceed `limit`. */
-export type AnchorObjective = (ratios: readonly number[], scales: readonly number[], limit?: number) => number
+/**
+ * (ratios, scales, limit) -> value; it may stop and return Infinity once the value is sure to exceed `limit`. `ious`, where an exact objective is given
+ * it, receives the best IoU of each box (on a grid: of each placement).
+ */
+export type AnchorObjective = (
+  ratios: readonly number[],
+  scales: readonly number[],
+  limit?: number,
+  ious?: Float64Array,
+) => number
 
 /** Prepares the exact objective. */
 export function prepareObjective(boxes: FlatBoxes, options: ObjectiveOptions): AnchorObjective {
   const cost = costOf(options)
   return options.grid || options.objective === 'recall'
     ? gridObjective(boxes, options, cost)
-    : centredObjective(boxes, options, cost, undefined, false)
+    : centredObjective(boxes, options, cost)
 }
 
-/** The objective of a condensed set, for searching: close, not exact. */
+/** The objective of weighted boxes, for searching: centred boxes are judged to about 1e-6, boxes on the grid exactly. */
 export function prepareSearch({ boxes, weights }: WeightedBoxes, options: ObjectiveOptions): AnchorObjective {
   const cost = costOf(options)
   return options.grid || options.objective === 'recall'
     ? gridObjective(boxes, options, cost, weights)
-    : centredObjective(boxes, options, cost, weights, true)
+    : centredSearch(boxes, options, cost, weights)
 }
 
 function costOf(options: ObjectiveOptions): (iou: number) => number {
@@ -74,82 +82,188 @@ function costOf(options: ObjectiveOptions): (iou: number) => number {
   }
 }
 
-/**
- * Boxes centred on the anchors. At one ratio the IoU rises with the anchor's side up to equal area and falls behind it; at one side it rises with the
- * ratio up to the box's own and falls behind it. So of all anchors four need a look: the next smaller and larger side at the next smaller and
- * larger ratio. Inclusive pixels move the peaks by less than a pixel: `near` leaves that out (right to about 1e-6, for searching), otherwise
- * two sides each way and every ratio are looked at.
- */
-function centredObjective(
-  boxes: FlatBoxes,
-  options: ObjectiveOptions,
-  cost: (iou: number) => number,
-  weights: Float64Array | undefined,
-  near: boolean,
-): AnchorObjective {
-  const n = boxes.length / 4
-  const extra = options.inclusive ? 1 : 0
-  const w = (i: number) => boxes[4 * i + 2]! - boxes[4 * i]! + extra
-  const h = (i: number) => boxes[4 * i + 3]! - boxes[4 * i + 1]! + extra
-  // By area, so that the sides next to a box are found by walking.
-  const order = Int32Array.from({ length: n }, (_, i) => i).sort((a, b) => w(a) * h(a) - w(b) * h(b) || a - b)
-  const width = Float64Array.from(order, w)
-  const height = Float64Array.from(order, h)
-  const weight = Float64Array.from(order, (i) => weights?.[i] ?? 1)
-  const total = weight.reduce((sum, v) => sum + v, 0)
-  const peak = Float64Array.from(width, (v, i) => Math.sqrt(v * height[i]!) - extra)
-  const shape = Float64Array.from(width, (v, i) => (height[i]! - extra) / (v - extra))
-  const { sizes } = options
-  const levels = sizes.length
-  let sides = new Float64Array(0)
-  let sorted = new Float64Array(0)
-  let anchorWidth = new Float64Array(0)
-  let anchorHeight = new Float64Array(0)
+/** The parts of centred boxes that do not depend on the anchors, ordered by area. */
+interface CentredBoxes {
+  /** Sides, the last pixel counted in where asked. */
+  width: Float64Array
+  height: Float64Array
+  /** Side of the square of the same area. */
+  peak: Float64Array
+  /** Position in the list that was given. */
+  order: Int32Array
+}
 
-  return (ratios, scales, limit = Number.POSITIVE_INFINITY) => {
+function centredBoxes(boxes: FlatBoxes, extra: number): CentredBoxes {
+  const n = boxes.length / 4
+  const w = new Float64Array(n)
+  const h = new Float64Array(n)
+  const area = new Float64Array(n)
+  for (let i = 0; i < n; i++) {
+    w[i] = boxes[4 * i + 2]! - boxes[4 * i]! + extra
+    h[i] = boxes[4 * i + 3]! - boxes[4 * i + 1]! + extra
+    area[i] = w[i]! * h[i]!
+  }
+  const order = new Int32Array(n)
+  for (let i = 0; i < n; i++) order[i] = i
+  order.sort((a, b) => area[a]! - area[b]! || a - b)
+  const sorted: CentredBoxes = {
+    width: new Float64Array(n),
+    height: new Float64Array(n),
+    peak: new Float64Array(n),
+    order,
+  }
+  for (let i = 0; i < n; i++) {
+    sorted.width[i] = w[order[i]!]!
+    sorted.height[i] = h[order[i]!]!
+    sorted.peak[i] = Math.sqrt(area[order[i]!]!) - extra
+  }
+  return sorted
+}
+
+/** The anchors of every size, scale and ratio: sides and ratios ascending, shapes at [side][ratio]. */
+interface AnchorShapes {
+  sides: Float64Array
+  ratios: Float64Array
+  width: Float64Array
+  height: Float64Array
+}
+
+/** A function that writes the shapes of given ratios and scales; it gives the same arrays every time while their numbers stay the same. */
+function shapesOf(sizes: readonly number[], extra: number) {
+  const make = (sides: number, ratios: number): AnchorShapes => ({
+    sides: new Float64Array(sides),
+    ratios: new Float64Array(ratios),
+    width: new Float64Array(sides * ratios),
+    height: new Float64Array(sides * ratios),
+  })
+  let shapes = make(0, 0)
+  return (ratios: readonly number[], scales: readonly number[]): AnchorShapes => {
     const R = ratios.length
     const S = scales.length
-    if (sorted.length !== R || sides.length !== levels * S) {
-      sides = new Float64Array(levels * S)
-      sorted = new Float64Array(R)
-      anchorWidth = new Float64Array(levels * S * R)
-      anchorHeight = new Float64Array(levels * S * R)
-    }
-    for (let l = 0; l < levels; l++) for (let k = 0; k < S; k++) sides[l * S + k] = sizes[l]! * scales[k]!
+    if (shapes.ratios.length !== R || shapes.sides.length !== sizes.length * S) shapes = make(sizes.length * S, R)
+    const { sides, ratios: sorted, width, height } = shapes
+    for (let l = 0; l < sizes.length; l++) for (let k = 0; k < S; k++) sides[l * S + k] = sizes[l]! * scales[k]!
     for (let r = 0; r < R; r++) sorted[r] = ratios[r]!
     ascending(sides)
     ascending(sorted)
     for (let r = 0; r < R; r++) {
       const root = Math.sqrt(sorted[r]!)
       for (let s = 0; s < sides.length; s++) {
-        anchorWidth[s * R + r] = sides[s]! / root + extra
-        anchorHeight[s * R + r] = sides[s]! * root + extra
+        width[s * R + r] = sides[s]! / root + extra
+        height[s * R + r] = sides[s]! * root + extra
       }
     }
+    return shapes
+  }
+}
+
+/**
+ * Boxes centred on the anchors. At one ratio the IoU rises with the anchor's side up to equal area and falls behind it. Inclusive pixels move that peak
+ * by less than a pixel: two sides each way, at every ratio, are looked at.
+ */
+function centredObjective(boxes: FlatBoxes, options: ObjectiveOptions, cost: (iou: number) => number): AnchorObjective {
+  const extra = options.inclusive ? 1 : 0
+  const { width, height, peak, order } = centredBoxes(boxes, extra)
+  const n = width.length
+  const shapes = shapesOf(options.sizes, extra)
+  return (ratios, scales, limit = Number.POSITIVE_INFINITY, ious) => {
+    const { sides, width: anchorWidth, height: anchorHeight } = shapes(ratios, scales)
+    const R = ratios.length
     const last = sides.length - 1
-    const bound = limit * total
+    const bound = limit * n
     let sum = 0
     let smaller = 0
     for (let i = 0; i < n; i++) {
-      while (smaller < sides.length - 2 && sides[smaller + 1]! <= peak[i]!) smaller++
-      let flatter = 0
-      if (near) while (flatter < R - 2 && sorted[flatter + 1]! <= shape[i]!) flatter++
-      const steeper = near ? Math.min(R - 1, flatter + 1) : R - 1
-      const from = near ? smaller : Math.max(0, smaller - 1)
-      const to = Math.min(last, near ? smaller + 1 : smaller + 2)
+      while (smaller < last - 1 && sides[smaller + 1]! <= peak[i]!) smaller++
+      const from = Math.max(0, smaller - 1) * R
+      const to = (Math.min(last, smaller + 2) + 1) * R
       const bw = width[i]!
       const bh = height[i]!
       const area = bw * bh
       // q = intersection / (area + area'); IoU = q / (1 - q) grows with q.
       let q = 0
-      for (let side = from; side <= to; side++)
-        for (let a = side * R + flatter; a <= side * R + steeper; a++) {
-          const aw = anchorWidth[a]!
-          const ah = anchorHeight[a]!
-          const candidate = (Math.min(bw, aw) * Math.min(bh, ah)) / (area + aw * ah)
-          if (candidate > q) q = candidate
-        }
-      sum += weight[i]! * cost(q / (1 - q))
+      for (let a = from; a < to; a++) {
+        const aw = anchorWidth[a]!
+        const ah = anchorHeight[a]!
+        const candidate = (Math.min(bw, aw) * Math.min(bh, ah)) / (area + aw * ah)
+        if (candidate > q) q = candidate
+      }
+      const iou = q / (1 - q)
+      if (ious !== undefined) ious[order[i]!] = iou
+      sum += cost(iou)
+      if (sum > bound) return Number.POSITIVE_INFINITY
+    }
+    return sum / n
+  }
+}
+
+/** Steps of the table of costs over q = 0 to 1/2. */
+const STEPS = 4096
+
+/**
+ * The same for searching. At one side the IoU rises with the ratio up to the box's own and falls behind it, so of all anchors four need a look: the next
+ * smaller and larger side at the next smaller and larger ratio (inclusive pixels move the peaks by less than a pixel, which is left out). Costs come
+ * from a table. The smaller of two numbers is taken without a branch, which the processor could not predict: 2 min(a, b) = a + b - |a - b|.
+ */
+function centredSearch(
+  boxes: FlatBoxes,
+  options: ObjectiveOptions,
+  cost: (iou: number) => number,
+  weights: Float64Array,
+): AnchorObjective {
+  const extra = options.inclusive ? 1 : 0
+  const { width, height, peak, order } = centredBoxes(boxes, extra)
+  const n = width.length
+  const weight = new Float64Array(n)
+  const ratio = new Float64Array(n)
+  let total = 0
+  for (let i = 0; i < n; i++) {
+    weight[i] = weights[order[i]!]!
+    ratio[i] = (height[i]! - extra) / (width[i]! - extra)
+    total += weight[i]!
+  }
+  const table = new Float64Array(STEPS + 2)
+  for (let i = 0; i < table.length; i++) {
+    const q = Math.max(1e-9, Math.min(0.5, i / STEPS / 2))
+    table[i] = cost(q / (1 - q))
+  }
+  const shapes = shapesOf(options.sizes, extra)
+  return (ratios, scales, limit = Number.POSITIVE_INFINITY) => {
+    const { sides, ratios: sorted, width: anchorWidth, height: anchorHeight } = shapes(ratios, scales)
+    const R = ratios.length
+    const lastPair = sides.length - 2
+    const wider = lastPair < 0 ? 0 : R
+    const steeper = R === 1 ? 0 : 1
+    const bound = limit * total
+    let sum = 0
+    let smaller = 0
+    for (let i = 0; i < n; i++) {
+      while (smaller < lastPair && sides[smaller + 1]! <= peak[i]!) smaller++
+      let a = smaller * R
+      for (let r = 1; r < R - 1; r++) a += sorted[r]! <= ratio[i]! ? 1 : 0
+      const bw = width[i]!
+      const bh = height[i]!
+      const area = bw * bh
+      let aw = anchorWidth[a]!
+      let ah = anchorHeight[a]!
+      // Four times intersection over (area + area').
+      let q = ((bw + aw - Math.abs(bw - aw)) * (bh + ah - Math.abs(bh - ah))) / (area + aw * ah)
+      aw = anchorWidth[a + steeper]!
+      ah = anchorHeight[a + steeper]!
+      let other = ((bw + aw - Math.abs(bw - aw)) * (bh + ah - Math.abs(bh - ah))) / (area + aw * ah)
+      if (other > q) q = other
+      aw = anchorWidth[a + wider]!
+      ah = anchorHeight[a + wider]!
+      other = ((bw + aw - Math.abs(bw - aw)) * (bh + ah - Math.abs(bh - ah))) / (area + aw * ah)
+      if (other > q) q = other
+      aw = anchorWidth[a + wider + steeper]!
+      ah = anchorHeight[a + wider + steeper]!
+      other = ((bw + aw - Math.abs(bw - aw)) * (bh + ah - Math.abs(bh - ah))) / (area + aw * ah)
+      if (other > q) q = other
+      const place = q * (STEPS / 2)
+      const at = place | 0
+      const low = table[at]!
+      sum += weight[i]! * (low + (place - at) * (table[at + 1]! - low))
       if (sum > bound) return Number.POSITIVE_INFINITY
     }
     return sum / total
@@ -179,7 +293,7 @@ function gridObjective(
   const extra = options.inclusive ? 1 : 0
   const weight = Float64Array.from(box, (i) => weights?.[i] ?? 1)
   const total = weight.reduce((sum, v) => sum + v, 0)
-  return (ratios, scales, limit = Number.POSITIVE_INFINITY) => {
+  return (ratios, scales, limit = Number.POSITIVE_INFINITY, ious) => {
     const perLevel = ratios.length * scales.length
     const anchorWidth = new Float64Array(levels * perLevel)
     const anchorHeight = new Float64Array(levels * perLevel)
@@ -213,7 +327,9 @@ function gridObjective(
           if (common > q * both) q = common / both
         }
       }
-      sum += weight[i]! * cost(q / (1 - q))
+      const iou = q / (1 - q)
+      if (ious !== undefined) ious[i] = iou
+      sum += weight[i]! * cost(iou)
       if (sum > bound) return Number.POSITIVE_INFINITY
     }
     return sum / total
@@ -264,11 +380,14 @@ export function bestIous(
   ratios: readonly number[],
   scales: readonly number[],
 ): Float64Array {
-  const single = { ...options, objective: 'avg' as const, grid: options.grid || options.objective === 'recall' }
-  return Float64Array.from({ length: boxes.length / 4 }, (_, i) => {
-    const one = boxes.slice(4 * i, 4 * i + 4)
-    return 1 - prepareObjective(one, { ...single, ...imageOf(boxes, options) })(ratios, scales)
-  })
+  const n = boxes.length / 4
+  const places = options.objective === 'recall' ? PLACES * PLACES : 1
+  const all = new Float64Array(n * places)
+  prepareObjective(boxes, options)(ratios, scales, Number.POSITIVE_INFINITY, all)
+  if (places === 1) return all
+  const means = new Float64Array(n)
+  for (let k = 0; k < all.length; k++) means[Math.floor(k / places)]! += all[k]! / places
+  return means
 }
 
 function imageOf(boxes: FlatBoxes, { image }: ObjectiveOptions): { image: readonly [number, number] } {

@@ -1,5 +1,5 @@
 // Searches ratios and scales that fit the boxes of a data set: several independent runs of differential evolution on a condensed set of boxes, then a
-// polish of the best on all boxes. The result depends on the seed only, never on the number of threads. A better fit is no promise of a better
+// polish of the best few on all boxes. The result depends on the seed only, never on the number of threads. A better fit is no promise of a better
 // detector (the MSc project whose experiments this software repeats lost accuracy with optimised anchors): report both.
 import { cpus } from 'node:os'
 import { Worker } from 'node:worker_threads'
@@ -49,8 +49,25 @@ export interface RunInput {
   run: number
 }
 
-/** Boxes of the condensed set, at least. */
-const CELLS = 128
+/** Boxes of the condensed set: at least so many, and a fifth of all. */
+const CELLS = 64
+const CONDENSED = 1 / 5
+
+/**
+ * Individuals per variable and the spread at which a run ends. Small populations in several runs find the lowest valley more surely than one large one
+ * does; a run need only find a valley, as the polish goes to its bottom.
+ */
+const POPULATION = 8
+const SPREAD = 0.02
+
+/** Runs by number of boxes: of larger sets the valleys differ less, and all of them cost less than one search on all boxes. */
+const BOXES_PER_RUN = 64
+const RUNS = [4, 12] as const
+
+/** Different minima that are polished, and how far apart minima are different, as a share of the bounds. */
+const POLISHED = 3
+const APART = 0.03
+const POLISH = 5e-4
 
 /** Ratios, ascending, and scales of a point of the search. */
 export function decodePoint(x: readonly number[], ratios: number): { ratios: number[]; scales: number[] } {
@@ -87,14 +104,14 @@ export function searchRun({ boxes, options, run }: RunInput): Minimum {
   // Places on the grid cannot be condensed.
   const objective = options.grid
     ? prepareObjective(boxes, options)
-    : prepareSearch(condense(boxes, Math.max(CELLS, n / 5)), options)
+    : prepareSearch(condense(boxes, Math.max(CELLS, n * CONDENSED)), options)
   return differentialEvolution(pointObjective(objective, options), searchBounds(options), {
     seed: options.seed,
     run,
-    populationPerVariable: 15,
+    populationPerVariable: POPULATION,
     mutation: 0.5,
     recombination: 0.7,
-    tolerance: 0.01,
+    tolerance: SPREAD,
     maxGenerations: 1000,
   })
 }
@@ -114,22 +131,45 @@ export async function optimizeAnchors(boxes: Float64Array, options: SearchOption
   const started = process.cpuUsage()
   const { onProgress, threads, ...plain } = options
   const bounds = searchBounds(plain)
-  const runs = options.runs ?? (bounds.length <= 2 ? 2 : 4)
+  const n = boxes.length / 4
+  const [least, most] = RUNS
+  const runs = options.runs ?? (bounds.length <= 2 ? 2 : Math.min(most, Math.max(least, Math.round(n / BOXES_PER_RUN))))
   const inputs = Array.from({ length: runs }, (_, run): RunInput => ({ boxes, options: plain, run }))
   const minima = await runAll(inputs, Math.min(threads ?? 1, runs, cpus().length), onProgress)
-  // Judged on all boxes; the first of equals.
-  const full = pointObjective(prepareObjective(boxes, plain), plain)
-  const values = minima.map(({ x }) => full(x, Number.POSITIVE_INFINITY))
-  const best = minima[values.indexOf(Math.min(...values))]!
-  const polished = nelderMead(full, bounds, best.x)
-  const found = decodePoint(polished.x, ratios)
+  // Judged on all boxes from here.
+  const all = pointObjective(prepareSearch({ boxes, weights: new Float64Array(n).fill(1) }, plain), plain)
+  const exact = pointObjective(prepareObjective(boxes, plain), plain)
+  const polished = differentMinima(minima, all, plain).map((x) => nelderMead(all, bounds, x, POLISH))
+  const values = polished.map(({ x }) => exact(x, Number.POSITIVE_INFINITY))
+  const best = polished[values.indexOf(Math.min(...values))]!
+  const found = decodePoint(best.x, ratios)
   const used = process.cpuUsage(started)
   return {
     ...found,
     ...scoreAnchors(boxes, plain, found.ratios, found.scales),
-    evaluations: minima.reduce((sum, m) => sum + m.evaluations, 0) + runs + polished.evaluations,
+    evaluations: [...minima, ...polished].reduce((sum, m) => sum + m.evaluations, 0) + runs + polished.length,
     cpuSeconds: (used.user + used.system) / 1e6,
   }
+}
+
+/** The lowest minima of which no two are the same valley; runs that found it in another order of the variables count as one. */
+function differentMinima(minima: readonly Minimum[], objective: Objective, options: RunInput['options']): number[][] {
+  const pairs = options.ratios >> 1
+  const bounds = searchBounds(options)
+  const ascending = (x: readonly number[]) => [
+    ...x.slice(0, pairs).sort((a, b) => a - b),
+    ...x.slice(pairs).sort((a, b) => a - b),
+  ]
+  const sorted = minima
+    .map(({ x }) => ({ x: ascending(x), value: objective(x, Number.POSITIVE_INFINITY) }))
+    .sort((a, b) => a.value - b.value)
+  const kept: number[][] = []
+  for (const { x } of sorted) {
+    const near = (other: readonly number[]) =>
+      x.every((v, i) => Math.abs(v - other[i]!) < APART * (bounds[i]![1] - bounds[i]![0]))
+    if (kept.length < POLISHED && !kept.some(near)) kept.push(x)
+  }
+  return kept
 }
 
 /** The objective, mean IoU and unmatched boxes of given anchors. */
