@@ -128,33 +128,39 @@ interface AnchorShapes {
   height: Float64Array
 }
 
-/** A function that writes the shapes of given ratios and scales; it gives the same arrays every time while their numbers stay the same. */
-function shapesOf(sizes: readonly number[], extra: number) {
-  const make = (sides: number, ratios: number): AnchorShapes => ({
+function newShapes(sides: number, ratios: number): AnchorShapes {
+  return {
     sides: new Float64Array(sides),
     ratios: new Float64Array(ratios),
     width: new Float64Array(sides * ratios),
     height: new Float64Array(sides * ratios),
-  })
-  let shapes = make(0, 0)
-  return (ratios: readonly number[], scales: readonly number[]): AnchorShapes => {
-    const R = ratios.length
-    const S = scales.length
-    if (shapes.ratios.length !== R || shapes.sides.length !== sizes.length * S) shapes = make(sizes.length * S, R)
-    const { sides, ratios: sorted, width, height } = shapes
-    for (let l = 0; l < sizes.length; l++) for (let k = 0; k < S; k++) sides[l * S + k] = sizes[l]! * scales[k]!
-    for (let r = 0; r < R; r++) sorted[r] = ratios[r]!
-    ascending(sides)
-    ascending(sorted)
-    for (let r = 0; r < R; r++) {
-      const root = Math.sqrt(sorted[r]!)
-      for (let s = 0; s < sides.length; s++) {
-        width[s * R + r] = sides[s]! / root + extra
-        height[s * R + r] = sides[s]! * root + extra
-      }
-    }
-    return shapes
   }
+}
+
+/** Writes the shapes of given ratios and scales over `shapes`, or into new ones when the numbers of them have changed. */
+function anchorShapes(
+  shapes: AnchorShapes,
+  sizes: readonly number[],
+  extra: number,
+  ratios: readonly number[],
+  scales: readonly number[],
+): AnchorShapes {
+  const R = ratios.length
+  const S = scales.length
+  if (shapes.ratios.length !== R || shapes.sides.length !== sizes.length * S) shapes = newShapes(sizes.length * S, R)
+  const { sides, ratios: sorted, width, height } = shapes
+  for (let l = 0; l < sizes.length; l++) for (let k = 0; k < S; k++) sides[l * S + k] = sizes[l]! * scales[k]!
+  for (let r = 0; r < R; r++) sorted[r] = ratios[r]!
+  ascending(sides)
+  ascending(sorted)
+  for (let r = 0; r < R; r++) {
+    const root = Math.sqrt(sorted[r]!)
+    for (let s = 0; s < sides.length; s++) {
+      width[s * R + r] = sides[s]! / root + extra
+      height[s * R + r] = sides[s]! * root + extra
+    }
+  }
+  return shapes
 }
 
 /**
@@ -165,9 +171,10 @@ function centredObjective(boxes: FlatBoxes, options: ObjectiveOptions, cost: (io
   const extra = options.inclusive ? 1 : 0
   const { width, height, peak, order } = centredBoxes(boxes, extra)
   const n = width.length
-  const shapes = shapesOf(options.sizes, extra)
+  let shapes = newShapes(0, 0)
   return (ratios, scales, limit = Number.POSITIVE_INFINITY, ious) => {
-    const { sides, width: anchorWidth, height: anchorHeight } = shapes(ratios, scales)
+    shapes = anchorShapes(shapes, options.sizes, extra, ratios, scales)
+    const { sides, width: anchorWidth, height: anchorHeight } = shapes
     const R = ratios.length
     const last = sides.length - 1
     const bound = limit * n
@@ -227,47 +234,60 @@ function centredSearch(
     const q = Math.max(1e-9, Math.min(0.5, i / STEPS / 2))
     table[i] = cost(q / (1 - q))
   }
-  const shapes = shapesOf(options.sizes, extra)
+  const prepared: PreparedSearch = { width, height, peak, ratio, weight, table, total }
+  let shapes = newShapes(0, 0)
   return (ratios, scales, limit = Number.POSITIVE_INFINITY) => {
-    const { sides, ratios: sorted, width: anchorWidth, height: anchorHeight } = shapes(ratios, scales)
-    const R = ratios.length
-    const lastPair = sides.length - 2
-    const wider = lastPair < 0 ? 0 : R
-    const steeper = R === 1 ? 0 : 1
-    const bound = limit * total
-    let sum = 0
-    let smaller = 0
-    for (let i = 0; i < n; i++) {
-      while (smaller < lastPair && sides[smaller + 1]! <= peak[i]!) smaller++
-      let a = smaller * R
-      for (let r = 1; r < R - 1; r++) a += sorted[r]! <= ratio[i]! ? 1 : 0
-      const bw = width[i]!
-      const bh = height[i]!
-      const area = bw * bh
-      let aw = anchorWidth[a]!
-      let ah = anchorHeight[a]!
-      // Four times intersection over (area + area').
-      let q = ((bw + aw - Math.abs(bw - aw)) * (bh + ah - Math.abs(bh - ah))) / (area + aw * ah)
-      aw = anchorWidth[a + steeper]!
-      ah = anchorHeight[a + steeper]!
-      let other = ((bw + aw - Math.abs(bw - aw)) * (bh + ah - Math.abs(bh - ah))) / (area + aw * ah)
-      if (other > q) q = other
-      aw = anchorWidth[a + wider]!
-      ah = anchorHeight[a + wider]!
-      other = ((bw + aw - Math.abs(bw - aw)) * (bh + ah - Math.abs(bh - ah))) / (area + aw * ah)
-      if (other > q) q = other
-      aw = anchorWidth[a + wider + steeper]!
-      ah = anchorHeight[a + wider + steeper]!
-      other = ((bw + aw - Math.abs(bw - aw)) * (bh + ah - Math.abs(bh - ah))) / (area + aw * ah)
-      if (other > q) q = other
-      const place = q * (STEPS / 2)
-      const at = place | 0
-      const low = table[at]!
-      sum += weight[i]! * (low + (place - at) * (table[at + 1]! - low))
-      if (sum > bound) return Number.POSITIVE_INFINITY
-    }
-    return sum / total
+    shapes = anchorShapes(shapes, options.sizes, extra, ratios, scales)
+    return searchValue(prepared, shapes, limit)
   }
+}
+
+interface PreparedSearch {
+  width: Float64Array
+  height: Float64Array
+  peak: Float64Array
+  /** height / width */
+  ratio: Float64Array
+  weight: Float64Array
+  table: Float64Array
+  total: number
+}
+
+/** One value. A function of its own, not a closure: what the compiler has made of it serves every later search. */
+function searchValue(prepared: PreparedSearch, shapes: AnchorShapes, limit: number): number {
+  const { width, height, peak, ratio, weight, table, total } = prepared
+  const { sides, ratios, width: anchorWidth, height: anchorHeight } = shapes
+  const n = width.length
+  const R = ratios.length
+  const lastPair = sides.length - 2
+  const wider = lastPair < 0 ? 0 : R
+  const steeper = R === 1 ? 0 : 1
+  const bound = limit * total
+  let sum = 0
+  let smaller = 0
+  for (let i = 0; i < n; i++) {
+    while (smaller < lastPair && sides[smaller + 1]! <= peak[i]!) smaller++
+    let a = smaller * R
+    for (let r = 1; r < R - 1; r++) a += ratios[r]! <= ratio[i]! ? 1 : 0
+    const bw = width[i]!
+    const bh = height[i]!
+    const area = bw * bh
+    // Four times intersection over (area + area').
+    let q = 0
+    for (let k = 0; k < 4; k++) {
+      const at = a + (k & 1) * steeper + (k >> 1) * wider
+      const aw = anchorWidth[at]!
+      const ah = anchorHeight[at]!
+      const other = ((bw + aw - Math.abs(bw - aw)) * (bh + ah - Math.abs(bh - ah))) / (area + aw * ah)
+      if (other > q) q = other
+    }
+    const place = q * (STEPS / 2)
+    const at = place | 0
+    const low = table[at]!
+    sum += weight[i]! * (low + (place - at) * (table[at + 1]! - low))
+    if (sum > bound) return Number.POSITIVE_INFINITY
+  }
+  return sum / total
 }
 
 /** Insertion sort: a handful of numbers, nearly sorted, thousands of times. */

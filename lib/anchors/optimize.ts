@@ -100,12 +100,19 @@ function searchBounds(options: RunInput['options']): (readonly [number, number])
 
 /** One run of differential evolution; also what a thread executes. */
 export function searchRun({ boxes, options, run }: RunInput): Minimum {
-  const n = boxes.length / 4
-  // Places on the grid cannot be condensed.
+  return evolve(searchObjective(boxes, options), options, run)
+}
+
+/** Places on the grid cannot be condensed. */
+function searchObjective(boxes: Float64Array, options: RunInput['options']): Objective {
   const objective = options.grid
     ? prepareObjective(boxes, options)
-    : prepareSearch(condense(boxes, Math.max(CELLS, n * CONDENSED)), options)
-  return differentialEvolution(pointObjective(objective, options), searchBounds(options), {
+    : prepareSearch(condense(boxes, Math.max(CELLS, (boxes.length / 4) * CONDENSED)), options)
+  return pointObjective(objective, options)
+}
+
+function evolve(objective: Objective, options: RunInput['options'], run: number): Minimum {
+  return differentialEvolution(objective, searchBounds(options), {
     seed: options.seed,
     run,
     populationPerVariable: POPULATION,
@@ -208,7 +215,11 @@ async function runAll(
     onProgress?.(++done, inputs.length)
     return minimum
   }
-  if (threads <= 1) return inputs.map((input) => finished(searchRun(input)))
+  if (threads <= 1) {
+    const { boxes, options } = inputs[0]!
+    const objective = searchObjective(boxes, options)
+    return inputs.map(({ run }) => finished(evolve(objective, options, run)))
+  }
   const results: Minimum[] = []
   let next = 0
   const lane = async () => {

@@ -35,7 +35,7 @@ import { type ReadingUnit, readUnits, weightedAuc } from './reading.js'
 import { imageStrata, type Stratum, sizeStratum, strata } from './strata.js'
 import { type DetectionsByImage, groupImages, type ImageTruth, type Interval } from './types.js'
 import { type VocResult, vocAp } from './voc-ap.js'
-import { definedMean, judgedClasses, weightedAp } from './weighted-ap.js'
+import { definedMean, judgedClasses, weightedAp, weightedPrecision } from './weighted-ap.js'
 
 export interface EvaluateOptions {
   /** Names by class index. */
@@ -103,6 +103,8 @@ export interface Metrics {
     frocBand: { fppi: number; interval: Interval | null }[]
     /** First class with lesions, at `iou`, one point per recall change. */
     precisionRecall: { recall: number; precision: number; score: number }[]
+    /** The same class: interpolated precision (the best at this recall or above) and its interval on an even grid of recalls. */
+    precisionBand: { recall: number; precision: number; interval: Interval | null }[]
   }
 }
 
@@ -197,6 +199,9 @@ const LOW_IOUS = linspace(0.1, 0.5, 9)
 const COCO_MEANS: readonly (readonly number[])[] = [COCO_IOUS, [0.5], [0.75], [0.1], LOW_IOUS]
 const BAND: readonly number[] = Array.from({ length: 41 }, (_, i) => 10 ** (-2 + (3 * i) / 40))
 
+/** Recalls of the precision band. */
+const RECALLS: readonly number[] = Array.from({ length: 20 }, (_, i) => (i + 1) / 20)
+
 /** Several numbers under weights of the images, or of the patients; NaN where undefined. */
 type Under = (imageWeights: Float64Array, patientWeights: Float64Array) => ArrayLike<number>
 
@@ -226,7 +231,8 @@ export function evaluateDetections(
     return own
   }
 
-  const vocParts = judgedClasses(truth, voc).map((judged) => weightedAp(judged, 'every-recall'))
+  const judged = judgedClasses(truth, voc)
+  const vocParts = judged.map((one) => weightedAp(one, 'every-recall'))
   const [map, ...perClass] = estimates([voc.map, ...voc.classes.map((c) => c.ap)], (weights) => {
     const values = vocParts.map((part) => part(weights))
     return [definedMean(values), ...values]
@@ -263,6 +269,11 @@ export function evaluateDetections(
     BAND.map(() => null),
     weightedFroc(main, BAND),
   )
+
+  const shown = judged[voc.classes.findIndex((c) => c.instances > 0)]
+  const precisionAt = shown === undefined ? undefined : weightedPrecision(shown, RECALLS)
+  const even = new Float64Array(truth.length).fill(1)
+  const precisionBand = precisionAt === undefined ? [] : estimates([...precisionAt(even)], precisionAt)
 
   if (options.bootstrap !== null) {
     const intervals = resample(statistics, groups.patient, groups.patients.length, main, options.bootstrap)
@@ -317,6 +328,9 @@ export function evaluateDetections(
       froc: frocCurve(main),
       frocBand: BAND.map((fppi, i) => ({ fppi, interval: band[i]!.interval })),
       precisionRecall: precisionRecallCurve(voc),
+      precisionBand: precisionBand.map(({ value, interval }, i) => {
+        return { recall: RECALLS[i]!, precision: value!, interval }
+      }),
     },
   }
 }

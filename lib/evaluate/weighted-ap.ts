@@ -26,18 +26,19 @@ export function judgedClasses(truth: readonly ImageTruth[], voc: VocResult): Jud
 
 const RECALL_POINTS = 101
 
-/**
- * Prepares `weights of the images -> average precision`: `every-recall` integrates every recall change (keras-retinanet, VOC), `101-points` takes
- * the mean at 101 recalls (COCO). NaN without (weighted) lesions.
- */
-export function weightedAp(
-  judged: JudgedClass,
-  style: 'every-recall' | '101-points',
-): (weights: Float64Array) => number {
+/** Corners of a weighted curve: recall and the best precision at that recall or above, ascending by recall. The arrays are reused. */
+interface Corners {
+  count: number
+  recall: Float64Array
+  precision: Float64Array
+}
+
+/** Prepares `weights of the images -> corners`; undefined without (weighted) lesions. */
+function weightedCorners(judged: JudgedClass): (weights: Float64Array) => Corners | undefined {
   // Nothing behind the last hit can change the curve.
-  const count = judged.hits.lastIndexOf(1) + 1
-  const hits = judged.hits.subarray(0, count)
-  const images = judged.images.subarray(0, count)
+  const length = judged.hits.lastIndexOf(1) + 1
+  const hits = judged.hits.subarray(0, length)
+  const images = judged.images.subarray(0, length)
   const corners = hits.reduce((sum, hit) => sum + hit, 0)
   const recall = new Float64Array(corners)
   const precision = new Float64Array(corners)
@@ -48,33 +49,69 @@ export function weightedAp(
   return (weights) => {
     let lesions = 0
     for (const image of lesionImages) lesions += weights[image]!
-    if (lesions === 0) return Number.NaN
+    if (lesions === 0) return undefined
     let all = 0
     let found = 0
-    let corner = 0
-    for (let i = 0; i < count; i++) {
+    let count = 0
+    for (let i = 0; i < length; i++) {
       const weight = weights[images[i]!]!
       all += weight
       if (hits[i] === 0) continue
       found += weight
-      recall[corner] = found / lesions
-      precision[corner] = all === 0 ? 0 : found / all
-      corner++
+      recall[count] = found / lesions
+      precision[count] = all === 0 ? 0 : found / all
+      count++
     }
-    for (let i = corner - 1; i > 0; i--) if (precision[i]! > precision[i - 1]!) precision[i - 1] = precision[i]!
+    for (let i = count - 1; i > 0; i--) if (precision[i]! > precision[i - 1]!) precision[i - 1] = precision[i]!
+    return { count, recall, precision }
+  }
+}
+
+/**
+ * Prepares `weights of the images -> average precision`: `every-recall` integrates every recall change (keras-retinanet, VOC), `101-points` takes
+ * the mean at 101 recalls (COCO). NaN without (weighted) lesions.
+ */
+export function weightedAp(
+  judged: JudgedClass,
+  style: 'every-recall' | '101-points',
+): (weights: Float64Array) => number {
+  const cornersOf = weightedCorners(judged)
+  return (weights) => {
+    const corners = cornersOf(weights)
+    if (corners === undefined) return Number.NaN
+    const { count, recall, precision } = corners
     let sum = 0
     if (style === 'every-recall') {
-      for (let i = 0; i < corner; i++) sum += (recall[i]! - (i === 0 ? 0 : recall[i - 1]!)) * precision[i]!
+      for (let i = 0; i < count; i++) sum += (recall[i]! - (i === 0 ? 0 : recall[i - 1]!)) * precision[i]!
       return sum
     }
     let i = 0
     for (let r = 0; r < RECALL_POINTS; r++) {
       const wanted = r === RECALL_POINTS - 1 ? 1 : r * 0.01
-      while (i < corner && recall[i]! < wanted) i++
-      if (i === corner) break
+      while (i < count && recall[i]! < wanted) i++
+      if (i === count) break
       sum += precision[i]!
     }
     return sum / RECALL_POINTS
+  }
+}
+
+/** Prepares `weights of the images -> interpolated precision at each of the recalls` (ascending); 0 beyond the last hit, NaN without lesions. */
+export function weightedPrecision(
+  judged: JudgedClass,
+  recalls: readonly number[],
+): (weights: Float64Array) => Float64Array {
+  const cornersOf = weightedCorners(judged)
+  return (weights) => {
+    const out = new Float64Array(recalls.length)
+    const corners = cornersOf(weights)
+    if (corners === undefined) return out.fill(Number.NaN)
+    let i = 0
+    recalls.forEach((wanted, r) => {
+      while (i < corners.count && corners.recall[i]! < wanted) i++
+      out[r] = i === corners.count ? 0 : corners.precision[i]!
+    })
+    return out
   }
 }
 

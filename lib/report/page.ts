@@ -34,15 +34,16 @@ export function paragraph(text: string): Html {
   return html`<p>${text}</p>`
 }
 
-/** A table with a header row; cells that look like numbers are right-aligned. */
+/** A table with a header row; the first cell of a row names it; cells that look like numbers are right-aligned. It scrolls by keyboard where it is wide. */
 export function table(caption: string, head: string[], rows: (string | number)[][]): Html {
   const cell = (value: string | number) =>
     /^[-+]?[\d.,]+( ?%| ?ms| ?s)?$|^undefined$/.test(String(value))
       ? html`<td class="n">${value}</td>`
       : html`<td>${value}</td>`
-  return html`<div class="scroll"><table><caption>${caption}</caption>
+  const first = (value: string | number) => html`<th scope="row">${value}</th>`
+  return html`<div class="scroll" tabindex="0" role="region" aria-label="${caption}"><table><caption>${caption}</caption>
 <thead><tr>${head.map((h) => html`<th scope="col">${h}</th>`)}</tr></thead>
-<tbody>${rows.map((row) => html`<tr>${row.map(cell)}</tr>\n`)}</tbody></table></div>`
+<tbody>${rows.map((row) => html`<tr>${row.map((value, i) => (i === 0 && row.length > 1 ? first(value) : cell(value)))}</tr>\n`)}</tbody></table></div>`
 }
 
 /** An SVG made by this program. */
@@ -55,10 +56,12 @@ export function columns(parts: readonly Html[]): Html {
   return html`<div class="columns">${parts}</div>`
 }
 
-export function gallery(pictures: readonly Picture[]): Html {
-  return html`<div class="gallery">${pictures.map((p) => {
+/** Pictures in a grid. Each is a link to itself: the one that was followed to shows at its own size, until its second link leads back. No script. */
+export function gallery(pictures: readonly Picture[], name = 'picture'): Html {
+  return html`<div class="gallery">${pictures.map((p, i) => {
+    const id = `${name}-${i + 1}`
     const source = `data:${p.type};base64,${Buffer.from(p.bytes).toString('base64')}`
-    return html`<figure><img src="${source}" alt="${p.alt}" loading="lazy"><figcaption>${p.caption}</figcaption></figure>`
+    return html`<figure id="${id}"><div class="view"><a href="#${id}"><img src="${source}" alt="${p.alt}" loading="lazy"></a></div><figcaption>${p.caption} <a class="back" href="#${id}-end">back to small</a></figcaption><span id="${id}-end"></span></figure>`
   })}</div>`
 }
 
@@ -74,10 +77,11 @@ h1{font-size:1.6rem;margin:.2rem 0}h2{font-size:1.2rem;margin:2.2rem 0 .6rem;pad
 nav ul{display:flex;flex-wrap:wrap;gap:.3rem 1.2rem;padding:0;list-style:none}a{color:#0550ae}a:focus-visible{outline:3px solid #0550ae;outline-offset:2px}
 .note{background:#fff8c5;border:1px solid #d4a72c;border-radius:6px;padding:.6rem 1rem}.scroll{overflow-x:auto}
 table{border-collapse:collapse;margin:.6rem 0;font-size:.92rem}caption{text-align:left;color:var(--soft);padding-bottom:.3rem}
-th,td{border:1px solid var(--line);padding:.25rem .6rem;text-align:left;vertical-align:top}thead th{background:var(--tint)}td.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
+th,td{border:1px solid var(--line);padding:.25rem .6rem;text-align:left;vertical-align:top}thead th{background:var(--tint)}tbody th{font-weight:normal}.scroll:focus-visible{outline:3px solid #0550ae}td.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 figure{margin:.6rem 0}figure svg,figure img{max-width:100%;height:auto}figcaption{color:var(--soft);font-size:.9rem}
 .columns{display:flex;flex-wrap:wrap;gap:.4rem 2rem;align-items:flex-start}
-.gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(15rem,1fr));gap:1rem}.gallery img{width:100%;border:1px solid var(--line)}
+.gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(15rem,1fr));gap:1rem}.gallery figure{margin:0;min-width:0}.gallery img{width:100%;border:1px solid var(--line);display:block}
+.back{display:none}.gallery figure:target{grid-column:1/-1}.gallery figure:target .view{overflow:auto;max-height:90vh}.gallery figure:target img{width:auto;max-width:none}.gallery figure:target .back{display:inline}
 pre{background:var(--tint);border:1px solid var(--line);border-radius:6px;padding:.8rem;overflow-x:auto}
 @media print{nav{display:none}body{max-width:none;padding:0}figure,table{break-inside:avoid}}
 @media (max-width:40rem){body{padding:.8rem}}`

@@ -10,11 +10,26 @@ export interface Series {
   y: number[]
 }
 
+/** An interval along a curve, drawn in the colour of the series of the same name. */
+export interface Band {
+  name: string
+  x: number[]
+  low: number[]
+  high: number[]
+}
+
 export interface LinePlot {
   title: string
   xTitle: string
   yTitle: string
   series: Series[]
+  bands?: Band[]
+  /** Between points: straight, or a step to the value of the left (after) or of the right point (before). */
+  interpolate?: 'linear' | 'step-after' | 'step-before'
+  /** Marks of single points; default true. */
+  points?: boolean
+  /** What lies outside is cut off. */
+  xDomain?: [number, number]
   /** Vertical rules with a label, such as phase borders or the best epoch. */
   marks?: { x: number; label: string }[]
   yDomain?: [number, number]
@@ -51,7 +66,10 @@ export function linePlotSpec(plot: LinePlot): TopLevelSpec {
       field: 'x',
       type: 'quantitative',
       title: plot.xTitle,
-      scale: plot.xLog ? { type: 'log' } : { zero: false, nice: false },
+      scale: {
+        ...(plot.xLog ? { type: 'log' } : { zero: false, nice: false }),
+        ...(plot.xDomain ? { domain: plot.xDomain, nice: false } : {}),
+      },
     },
     y: {
       field: 'y',
@@ -68,7 +86,22 @@ export function linePlotSpec(plot: LinePlot): TopLevelSpec {
     },
   }
   const marks = plot.marks ?? []
-  const layer: unknown[] = [{ data: { values }, mark: { type: 'line', point: { size: 18 }, strokeWidth: 2 }, encoding }]
+  const clip = plot.xDomain === undefined ? {} : { clip: true }
+  const interpolate = plot.interpolate ?? 'linear'
+  const point = plot.points === false ? {} : { point: { size: 18 } }
+  const layer: unknown[] = []
+  if (plot.bands !== undefined && plot.bands.length > 0) {
+    const values = plot.bands.flatMap(({ name, x, low, high }) =>
+      x.map((at, i) => ({ series: name, x: at, low: low[i], high: high[i] })),
+    )
+    const { x, y } = encoding
+    layer.push({
+      data: { values },
+      mark: { type: 'area', opacity: 0.2, ...clip },
+      encoding: { x, y: { ...y, field: 'low' }, y2: { field: 'high' }, color },
+    })
+  }
+  layer.push({ data: { values }, mark: { type: 'line', strokeWidth: 2, interpolate, ...point, ...clip }, encoding })
   if (marks.length > 0) {
     const x = { field: 'x', type: 'quantitative' }
     layer.push(

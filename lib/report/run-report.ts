@@ -1,11 +1,32 @@
-// The report of one run: history plots, metrics, pictures, environment, commands. Is handed numbers and pictures; reads no files.
-import { commands, figure, gallery, type Html, type Picture, page, paragraph, type Section, table } from './page.js'
+// The report of one run: warnings, configuration, data, history, the evaluation with intervals, pictures, anchors, time and memory, environment, commands.
+// Is handed numbers, texts and pictures; reads no files.
+import { evaluationSections, type ShownEvaluation } from './evaluation-sections.js'
+import {
+  commands,
+  figure,
+  gallery,
+  type Html,
+  html,
+  type Picture,
+  page,
+  paragraph,
+  type Section,
+  table,
+} from './page.js'
 import { type LinePlot, linePlotSvg } from './plots.js'
+
+/** A table as texts. */
+export interface TextTable {
+  caption: string
+  head: string[]
+  rows: (string | number)[][]
+}
 
 export interface RunReport {
   title: string
   /** What a reader must know first, such as "over-fitted on purpose". */
   notice: string
+  warnings: string[]
   facts: [string, string][]
   /** Rows of results.csv. */
   history: Record<string, number>[]
@@ -13,41 +34,56 @@ export interface RunReport {
   phaseBorders: { epoch: number; label: string }[]
   /** Name, value, interval or remark. */
   metrics: [string, string, string][]
-  /** Sensitivity against false positives per image. */
-  froc: { fppi: number[]; sensitivity: number[] } | null
+  /** Null: there are no stored detections that could be scored. */
+  evaluation: ShownEvaluation | null
+  /** What the configuration changes, and against what. */
+  differences: TextTable
+  /** Images, patients and lesions of the parts; a sentence about patients in two parts. */
+  data: { table: TextTable | null; remark: string }
   pictures: Picture[]
+  /** Pictures left out to keep the page small. */
+  omitted: string | null
+  anchors: { about: string; sizes: TextTable; levels: TextTable } | null
+  time: [string, string][]
   environment: [string, string][]
   commands: string[]
 }
 
 /** One self-contained HTML text. */
 export async function runReportHtml(report: RunReport): Promise<string> {
+  const draw = ({ caption, head, rows }: TextTable): Html => table(caption, head, rows)
+  const { warnings, metrics, evaluation, differences, data, pictures, omitted, anchors } = report
   const sections: Section[] = [
     {
       title: 'Summary',
-      body: [table('The run', ['', ''], report.facts), table('Results', ['metric', 'value', 'remark'], report.metrics)],
+      body: [
+        ...(warnings.length === 0 ? [] : [html`<ul>${warnings.map((text) => html`<li>Warning: ${text}</li>`)}</ul>`]),
+        table('The run', ['what', 'value'], report.facts),
+        ...(metrics.length === 0 ? [] : [table('Results', ['metric', 'value', 'remark'], metrics)]),
+      ],
     },
+    {
+      title: 'Configuration',
+      body: differences.rows.length === 0 ? [paragraph(`${differences.caption}: none.`)] : [draw(differences)],
+    },
+    { title: 'Data', body: [...(data.table === null ? [] : [draw(data.table)]), paragraph(data.remark)] },
     { title: 'History', body: await historyPlots(report) },
   ]
-  if (report.froc !== null) {
-    const plot: LinePlot = {
-      title: 'FROC',
-      xTitle: 'false positives per image',
-      yTitle: 'sensitivity',
-      yDomain: [0, 1],
-      series: [{ name: 'sensitivity', x: report.froc.fppi, y: report.froc.sensitivity }],
-    }
-    sections.push({
-      title: 'FROC',
-      body: [figure(await linePlotSvg(plot), 'Share of lesions found against false positives per image.')],
-    })
+  if (evaluation !== null) sections.push(...(await evaluationSections(evaluation)))
+  if (pictures.length > 0) {
+    const text =
+      'Red, solid: ground truth. Blue, dashed: predictions with their scores. MISS: a lesion that no shown prediction hits. FP: a prediction that hits no lesion. A picture that is followed shows at its own size.'
+    const rest = omitted === null ? [] : [paragraph(omitted)]
+    sections.push({ title: 'Pictures', body: [paragraph(text), gallery(pictures), ...rest] })
   }
-  if (report.pictures.length > 0) {
-    const text = 'Red, solid: ground truth. Blue, dashed: predictions with their scores.'
-    sections.push({ title: 'Pictures', body: [paragraph(text), gallery(report.pictures)] })
+  if (anchors !== null) {
+    sections.push({ title: 'Anchors', body: [paragraph(anchors.about), draw(anchors.sizes), draw(anchors.levels)] })
   }
-  sections.push({ title: 'Environment', body: [table('Machine and software', ['', ''], report.environment)] })
-  sections.push({ title: 'Repeat it', body: [commands(report.commands)] })
+  sections.push(
+    { title: 'Time and memory', body: [table('Time and memory', ['what', 'value'], report.time)] },
+    { title: 'Environment', body: [table('Machine and software', ['what', 'value'], report.environment)] },
+    { title: 'Repeat it', body: [commands(report.commands)] },
+  )
   return page(report.title, report.notice, sections)
 }
 
@@ -60,9 +96,12 @@ async function historyPlots({ history, phaseBorders }: RunReport): Promise<Html[
     y: history.map((row) => row[column] ?? Number.NaN),
   })
   const known = (list: ReturnType<typeof series>[]) => list.filter((s) => s.y.some(Number.isFinite))
-  const marks = phaseBorders.map(({ epoch, label }) => ({ x: epoch + 0.5, label }))
+  const borders = phaseBorders.map(({ epoch, label }) => ({ x: epoch + 0.5, label }))
   const ap = history.map((row) => row['val/AP50'] ?? Number.NaN)
   const best = ap.reduce((b, value, i) => (Number.isFinite(value) && !(value <= (ap[b] ?? -1)) ? i : b), -1)
+  const marks = best < 0 ? borders : [...borders, { x: epochs[best]!, label: `best ${ap[best]!.toFixed(3)}` }]
+  const sensitivities = Object.keys(history[0]!).filter((name) => name.startsWith('val/sens@'))
+  const spread = sensitivities.filter((_, i) => i % 2 === 1)
   const plots: [LinePlot, string][] = [
     [
       {
@@ -77,7 +116,7 @@ async function historyPlots({ history, phaseBorders }: RunReport): Promise<Html[
           series('validation', 'val/loss'),
         ]),
       },
-      'Mean training loss of each epoch and its parts.',
+      'Mean training loss of each epoch and its parts. Dotted lines: the epoch of the best AP50, and where a phase begins.',
     ],
     [
       {
@@ -85,17 +124,28 @@ async function historyPlots({ history, phaseBorders }: RunReport): Promise<Html[
         xTitle: 'epoch',
         yTitle: 'AP',
         yDomain: [0, 1],
-        marks: best < 0 ? marks : [...marks, { x: epochs[best]!, label: `best ${ap[best]!.toFixed(3)}` }],
+        marks,
         series: known([series('AP at IoU 0.5', 'val/AP50'), series('COCO AP', 'val/AP')]),
       },
-      'AP after each evaluated epoch.',
+      'AP after each evaluated epoch. The best epoch alone is optimistic: it was chosen on the images that it is scored on.',
+    ],
+    [
+      {
+        title: 'Sensitivity',
+        xTitle: 'epoch',
+        yTitle: 'share of lesions found',
+        yDomain: [0, 1],
+        marks,
+        series: known(spread.map((column) => series(`at ${column.slice(9)} FP per image`, column))),
+      },
+      'Sensitivity after each evaluated epoch.',
     ],
     [
       {
         title: 'Learning rate',
         xTitle: 'epoch',
         yTitle: 'rate',
-        marks,
+        marks: borders,
         height: 140,
         series: known([series('learning rate', 'lr')]),
       },

@@ -137,7 +137,7 @@ function markAnchors(
 }
 
 /** Tags missed lesions MISS and false positives FP, by the rules of the evaluation. */
-function markHits(
+export function markHits(
   truth: readonly ShownTruth[],
   detections: readonly Detection[],
   { data, evaluate, predict }: Config,

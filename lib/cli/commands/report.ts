@@ -1,9 +1,10 @@
 // `report`: the HTML page of a run.
-import { type CommandFile, integerOption } from '../command.js'
+import { type CommandFile, integerOption, numberOption } from '../command.js'
 
 interface ReportFlags {
   out?: string
   gallery?: number
+  maxMb?: number
   pictures?: string
 }
 
@@ -15,7 +16,8 @@ export const reportCommand: CommandFile = {
     command
       .argument('<run>', 'run folder')
       .option('--out <file>', 'page to write (report.html in the run folder)')
-      .option('--gallery <n>', 'pictures at most (16)', integerOption)
+      .option('--gallery <n>', 'images shown at most: misses, false alarms and hits in turn (8)', integerOption)
+      .option('--max-mb <size>', 'size of the page; pictures beyond it are left out (20)', numberOption)
       .option('--pictures <dir>', 'folder of PNG pictures, such as the output of predict')
   },
   async run(io, global, options, [run]) {
