@@ -19,7 +19,7 @@ interface Oracle {
   }[]
 }
 
-const WARMUP = 4
+const WARMUP = 8
 
 const shared = join(packageRoot(), '..', 'shared')
 
