@@ -68,9 +68,14 @@ for (const word of words) {
     for (let round = 0; round < rounds; round++) {
       for (const side of sides) {
         process.stderr.write(`${word} ${variant}: ${side.name}, round ${round + 1}/${rounds}\n`)
-        collected
-          .get(side)!
-          .push(await runSide(side, { ...options, threads: host.threads, ...(count === undefined ? {} : { count }) }))
+        collected.get(side)!.push(
+          await runSide(side, {
+            ...options,
+            ...side.options,
+            threads: host.threads,
+            ...(count === undefined ? {} : { count }),
+          }),
+        )
       }
     }
     const summaries = sides.map((side) => summarise(word, variant, side.name, collected.get(side)!))

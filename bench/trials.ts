@@ -14,6 +14,8 @@ export interface Side {
   /** File in bench/trials (node) or bench/peers (python). */
   script: string
   env?: Record<string, string>
+  /** Added to those of the variant. */
+  options?: Record<string, unknown>
 }
 
 export interface Trial {
@@ -111,6 +113,49 @@ export const trials: Record<string, Trial> = {
       'share of the time that a training step waits for its patches: ResNet-18, 1024-pixel patches of films, batch 2',
     variants: { 'films, batch 2': { folder: 'cbis-ddsm-fullres', ending: '.jpg' } },
     sides: [ours('data-wait')],
+  },
+  infer: {
+    about:
+      'one image to detections with an exported model, ResNet-50, P3 to P7, against torchvision in evaluation mode and torchvision exported to ONNX',
+    variants: {
+      '1024x1024': { height: 1024, width: 1024 },
+      '4096x3328': { ...full, warmup: 0, count: 1 },
+    },
+    sides: [
+      ...(['fp32', 'int8'] as const).map((precision) => ({
+        ...ours('infer'),
+        name: `mammo-retinanet ${precision}`,
+        options: { precision },
+      })),
+      { ...torchvision('forward.py'), name: 'torchvision eval' },
+      { name: 'torchvision ONNX', runtime: 'python', script: 'forward_onnx.py' },
+    ],
+  },
+  'infer-films': {
+    about: 'two real films, found breast only (ours) or the whole film padded to the stride (torchvision)',
+    variants: { 'films of CBIS-DDSM': { ...full, films: true, warmup: 0 } },
+    sides: [
+      { ...ours('infer'), name: 'mammo-retinanet fp32', options: { precision: 'fp32' } },
+      {
+        ...ours('infer'),
+        name: 'mammo-retinanet fp32, P4 to P7',
+        options: { precision: 'fp32', levels: [4, 5, 6, 7] },
+      },
+      {
+        ...ours('infer'),
+        name: 'mammo-retinanet int8, P4 to P7',
+        options: { precision: 'int8', levels: [4, 5, 6, 7] },
+      },
+      { ...torchvision('forward.py'), name: 'torchvision eval' },
+    ],
+  },
+  limits: {
+    about: "delay of the caller's event loop while full-resolution images are predicted; p99 below 50 ms",
+    variants: {
+      '4096x3328, thread': { ...full, isolation: 'thread' },
+      '4096x3328, process': { ...full, isolation: 'process' },
+    },
+    sides: [ours('limits')],
   },
   boundary: {
     about: 'cost of handing a full-resolution window to the engine (copy, upload, normalise) and back',

@@ -31,3 +31,4 @@ export { type SweepInferOptions, type SweepInferResult, sweepInfer } from './tas
 export { synthesize } from './tasks/synth.js'
 export { type RunEvent, type TrainOptions, type TrainResult, type TrainRun, train } from './tasks/train.js'
 export { viewDataset } from './tasks/view.js'
+export { type WatchOptions, type WatchSummary, watch } from './tasks/watch.js'

@@ -39,6 +39,11 @@ def measure(work, warmup, count, limit=60.0, extra=None):
         start = time.perf_counter()
         work()
         seconds.append(time.perf_counter() - start)
+    report(seconds, extra, base)
+
+
+def report(seconds, extra=None, base=0):
+    """Prints the measurement and ends the process without running destructors."""
     versions = {"torch": torch.__version__, "torchvision": torchvision.__version__}
     print(json.dumps({"seconds": seconds, "peakBytes": status("VmHWM"), "baseBytes": base, "extra": {**versions, **(extra or {})}}))
     sys.stdout.flush()

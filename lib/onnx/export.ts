@@ -20,7 +20,7 @@ import {
 import { buildModel, IR_VERSION, OPSET } from './model.js'
 import { modelCard } from './model-card.js'
 import { type ParityResult, TOLERANCE } from './parity.js'
-import { encodeModel } from './proto.js'
+import { encodeModel, type ModelMessage } from './proto.js'
 
 export interface WriteModelOptions {
   /** With `post.scoreThreshold` as the floor baked into the graph. */
@@ -44,6 +44,8 @@ export interface WriteModelOptions {
   defaultThreshold?: number
   operatingPoints?: ModelDescription['operatingPoints']
   intendedUse?: ModelDescription['intendedUse']
+  /** Rewrites the fp32 graph in another precision; see precision.ts. */
+  variant?: { precision: 'fp16' | 'int8'; convert: (model: ModelMessage) => ModelMessage }
 }
 
 export interface ExportResult {
@@ -54,6 +56,8 @@ export interface ExportResult {
   opset: number
   inputs: { name: string; type: string; shape: string }[]
   outputs: { name: string; type: string; shape: string }[]
+  /** What was encoded. */
+  message: ModelMessage
   /** The manifest but for the parity record; `writeManifest` adds it. */
   draft: Omit<ModelManifest, 'parity'>
 }
@@ -80,7 +84,7 @@ const INTENDED_USE: ModelDescription['intendedUse'] = {
 export async function writeModel(options: WriteModelOptions): Promise<ExportResult> {
   const { detector, parameters, out, graph = 'detect', shape = 'dynamic' } = options
   const description = describe(options, graph, shape)
-  const message = buildModel({
+  const built = buildModel({
     detector,
     backbone: options.backbone,
     parameters,
@@ -91,6 +95,7 @@ export async function writeModel(options: WriteModelOptions): Promise<ExportResu
     metadata: manifestMetadata(description),
     producerVersion: options.provenance.toolVersion,
   })
+  const message = options.variant === undefined ? built : options.variant.convert(built)
   const bytes = encodeModel(message)
   const sha256 = createHash('sha256').update(bytes).digest('hex')
   // In this order a full disk leaves the older pair as it was.
@@ -103,6 +108,7 @@ export async function writeModel(options: WriteModelOptions): Promise<ExportResu
     opset: OPSET,
     inputs: message.graph.input.map(summary),
     outputs: message.graph.output.map(summary),
+    message,
     draft: {
       ...description,
       file: { path: basename(out), bytes: bytes.length, sha256, opset: OPSET, irVersion: IR_VERSION },
@@ -122,10 +128,16 @@ export async function placeModel(result: ExportResult, path: string): Promise<Ex
 }
 
 /** Writes the manifest and the model card beside the model. */
-export async function writeManifest(result: ExportResult, parity: ParityRecord): Promise<ManifestResult> {
-  const manifest: ModelManifest = { ...result.draft, parity }
+export async function writeManifest(
+  result: ExportResult,
+  parity: ParityRecord,
+  measured: Partial<Pick<ModelManifest, 'accuracy' | 'operatingPoints'>> = {},
+): Promise<ManifestResult> {
+  const manifest: ModelManifest = { ...result.draft, ...measured, parity }
   const path = manifestPath(result.path)
-  const cardPath = join(dirname(result.path), 'MODEL_CARD.md')
+  const { precision } = manifest
+  // Variants lie beside the fp32 model: each has a card of its own.
+  const cardPath = join(dirname(result.path), precision === 'fp32' ? 'MODEL_CARD.md' : `MODEL_CARD.${precision}.md`)
   await writeFileAtomic(cardPath, modelCard(manifest))
   await writeFileAtomic(path, `${JSON.stringify(manifest, null, 2)}\n`)
   return { manifest, manifestPath: path, cardPath }
@@ -181,7 +193,7 @@ function describe(
     version: options.version ?? '1.0.0',
     graph,
     shape,
-    precision: 'fp32',
+    precision: options.variant?.precision ?? 'fp32',
     provenance: options.provenance,
     input: {
       name: 'image',

@@ -115,7 +115,29 @@ const modelSchema = z.object({
   intendedUse: z.object({ text: z.string(), warnings: z.array(z.string()), contact: z.string().nullable() }),
 })
 
+const difference = z.object({
+  fp32: z.number().nullable(),
+  value: z.number().nullable(),
+  difference: z.number().nullable(),
+  interval: z.tuple([z.number(), z.number()]).nullable().describe('95 %, paired resamples of patients'),
+})
+
+/** What a lower precision costs and gains, measured on validation data. */
+const accuracySchema = z.object({
+  images: z.number().int(),
+  split: z.string(),
+  calibration: z.object({ method: z.string(), weightBits: z.number().int(), images: z.array(z.string()) }).nullable(),
+  ap50: difference,
+  sensitivity: z.array(difference.extend({ fppi: z.number() })),
+  recallBySize: z.array(z.object({ size: z.string(), lesions: z.number().int(), fp32: z.number(), value: z.number() })),
+  worstScoreChange: z.number().nullable().describe('of detections that both precisions have'),
+  networkSeconds: z.object({ fp32: z.number(), value: z.number() }),
+  bytes: z.object({ fp32: z.number().int(), value: z.number().int() }),
+  cpu: z.string().nullable(),
+})
+
 const manifestSchema = modelSchema.extend({
+  accuracy: accuracySchema.nullable().optional().describe('null or absent in fp32'),
   file: z.object({
     path: z.string().describe('file name at export'),
     bytes: z.number().int().positive(),
@@ -129,6 +151,7 @@ const manifestSchema = modelSchema.extend({
 export type ModelDescription = z.infer<typeof modelSchema>
 export type ModelManifest = z.infer<typeof manifestSchema>
 export type ModelInput = z.infer<typeof inputSchema>
+export type AccuracyRecord = z.infer<typeof accuracySchema>
 export type ParityRecord = z.infer<typeof paritySchema>
 export type Provenance = z.infer<typeof provenanceSchema>
 

@@ -42,6 +42,7 @@ export function modelCard(manifest: ModelManifest): string {
     points.length === 0
       ? `None measured. Default threshold ${manifest.defaultThreshold}.`
       : ['| threshold | sensitivity | FP/image | images | interval |', '|---|---|---|---|---|', ...points].join('\n'),
+    ...accuracyParts(manifest),
     '## Where it comes from',
     table([
       ['run', provenance.run ?? 'not recorded'],
@@ -58,4 +59,30 @@ export function modelCard(manifest: ModelManifest): string {
       ? `${parity.matched} detections on ${parity.images.length} images agree: scores within ${parity.worstScore.toExponential(1)}, corners within ${parity.worstBoxPixels.toExponential(1)} px, ${parity.borderline.length} at a cut. Runtime ${parity.runtime}, engine ${parity.engine}, ${parity.cpu}.`
       : `Not verified: ${parity.reason}.`,
   ].join('\n\n')}\n`
+}
+
+/** What a lower precision costs, as a table. */
+function accuracyParts({ accuracy, precision }: ModelManifest): string[] {
+  if (accuracy === null || accuracy === undefined) return []
+  const three = (value: number | null) => (value === null ? 'undefined' : value.toFixed(3))
+  const row = (name: string, d: typeof accuracy.ap50) =>
+    `| ${name} | ${three(d.fp32)} | ${three(d.value)} | ${three(d.difference)} | ${d.interval === null ? '' : d.interval.map(three).join(' to ')} |`
+  const { networkSeconds: seconds, bytes, calibration } = accuracy
+  return [
+    `## ${precision} against fp32`,
+    `On ${accuracy.images} images of the ${accuracy.split} part${calibration === null ? '' : `; calibrated on ${calibration.images.length} training images, ${calibration.method}, ${calibration.weightBits}-bit weights`}. Intervals: paired resamples of patients.`,
+    [
+      `| | fp32 | ${precision} | difference | 95 % |`,
+      '|---|---|---|---|---|',
+      row('AP50', accuracy.ap50),
+      ...accuracy.sensitivity.map((s) => row(`sensitivity at ${s.fppi} FP/image`, s)),
+      ...accuracy.recallBySize.map(
+        (s) =>
+          `| recall, ${s.size} (${s.lesions}) | ${three(s.fp32)} | ${three(s.value)} | ${three(s.value - s.fp32)} | |`,
+      ),
+      `| largest change of a score | | ${accuracy.worstScoreChange === null ? 'undefined' : accuracy.worstScoreChange.toFixed(4)} | | |`,
+      `| seconds of the network | ${seconds.fp32.toFixed(3)} | ${seconds.value.toFixed(3)} | ${(seconds.fp32 / seconds.value).toFixed(2)}x | |`,
+      `| bytes | ${bytes.fp32} | ${bytes.value} | | |`,
+    ].join('\n'),
+  ]
 }

@@ -20,7 +20,12 @@ export interface Cuts {
   scoreThreshold: number
   nmsIou: number
   maxDetections: number
+  /** Candidates per level; null: all. */
+  topkPerLevel?: number | null
 }
+
+/** So many boxes of equal score and size, only shifted, are a field without content, such as an empty image. */
+const UNIFORM_FIELD = 8
 
 export interface ParityResult {
   ok: boolean
@@ -45,7 +50,9 @@ interface Detection {
  * Matches the detections of one image one to one. Every pair must agree within TOLERANCE; a detection without partner is accepted
  * as borderline when its score lies within 1e-4 of the threshold or of the last kept score of a full list, when its IoU with a
  * better detection lies within 1e-4 of the NMS threshold, or, given
- * the reference's detections before NMS as `pool`, when the other side kept an overlapping box of equal score of that pool instead. The order may differ only between scores within 1e-4.
+ * the reference's candidates before top-k and NMS as `pool`, when the other side kept an overlapping box of equal score of that pool
+ * instead, or when it is one of many equal boxes of a uniform image at the limit per level. The order may differ only between scores
+ * within 1e-4.
  */
 export function compareDetections(
   reference: DetectionSet,
@@ -82,8 +89,25 @@ export function compareDetections(
     result.worstBoxRatio = Math.max(result.worstBoxRatio, pixels / boxTolerance(detection.box))
   }
   for (const index of free) alone.push([b[index]!, b, 'only in the candidate'])
-  for (const [detection, list, where] of alone) {
+  const reasons = new Map<Detection, string>()
+  for (const [detection, list] of alone) {
     const why = borderline(detection, [...a, ...b], list, cuts, known)
+    if (why !== undefined) reasons.set(detection, why)
+  }
+  // An accepted choice has consequences: what the chosen box suppresses is kept on the other side.
+  for (let before = -1; before !== reasons.size; ) {
+    before = reasons.size
+    for (const [detection, , where] of alone) {
+      if (reasons.has(detection) || !isKnown(detection, known)) continue
+      const cause = alone.find(
+        ([other, , side]) =>
+          side !== where && reasons.has(other) && isKnown(other, known) && covers(other, detection, cuts),
+      )
+      if (cause) reasons.set(detection, `suppressed on the other side by ${describe(cause[0])}, itself at a cut`)
+    }
+  }
+  for (const [detection, , where] of alone) {
+    const why = reasons.get(detection)
     if (why === undefined) result.failures.push(`${describe(detection)} ${where}`)
     else result.borderline.push(`${describe(detection)} ${where}: ${why}`)
   }
@@ -180,14 +204,36 @@ function borderline(
   if (near) return `IoU with ${describe(near)} at the NMS threshold`
   // Of overlapping boxes with equal scores NMS keeps the first, and the order of equal scores is free: an empty image has many.
   // Both must be boxes that the reference itself had before NMS, so that a displaced box is never taken for a rival.
-  const before = (d: Detection) => known.some((k) => k.label === d.label && agrees(k, d))
-  const rival = all.find((other) => other !== detection && isRival(other, detection, cuts) && before(other))
-  if (!rival || !before(detection)) return undefined
-  return `equal score and overlap with ${describe(rival)}, of which one is kept`
+  const rival = all.find((other) => other !== detection && isRival(other, detection, cuts) && isKnown(other, known))
+  if (!isKnown(detection, known)) return undefined
+  if (rival) return `equal score and overlap with ${describe(rival)}, of which one is kept`
+  // Where the image has no content the same box repeats at every cell, and the limit per level cuts through equal scores.
+  const reach = known.filter((k) => k.score >= detection.score - TOLERANCE.score)
+  const { topkPerLevel } = cuts
+  if (topkPerLevel === undefined || topkPerLevel === null || reach.length < topkPerLevel) return undefined
+  const shifted = reach.filter((k) => k.label === detection.label && isShifted(k, detection))
+  return shifted.length < UNIFORM_FIELD ? undefined : `one of ${shifted.length} equal boxes at the limit per level`
+}
+
+/** The same box with the same score elsewhere. */
+function isShifted(a: Detection, b: Detection): boolean {
+  const size = (d: Detection, axis: 0 | 1) => d.box[axis + 2]! - d.box[axis]!
+  const tolerance = boxTolerance(b.box)
+  const alike = ([0, 1] as const).every((axis) => Math.abs(size(a, axis) - size(b, axis)) <= tolerance)
+  return alike && Math.abs(a.score - b.score) <= TOLERANCE.score
 }
 
 function agrees(a: Detection, b: Detection): boolean {
   return Math.abs(a.score - b.score) <= TOLERANCE.score && boxDifference(a.box, b.box) <= boxTolerance(a.box)
+}
+
+function isKnown(detection: Detection, known: readonly Detection[]): boolean {
+  return known.some((k) => k.label === detection.label && agrees(k, detection))
+}
+
+/** True when keeping `a` may suppress `b`. */
+function covers(a: Detection, b: Detection, { nmsIou }: Cuts): boolean {
+  return a.score >= b.score - TOLERANCE.score && iou(a.box, b.box) > nmsIou - TOLERANCE.score
 }
 
 function isRival(a: Detection, b: Detection, { nmsIou }: Cuts): boolean {

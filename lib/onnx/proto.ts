@@ -73,7 +73,16 @@ message Model {
 const Model = protobuf.parse(SCHEMA).root.lookupType('Model')
 
 /** TensorProto.DataType numbers of the types we write. */
-export const ELEMENT_TYPES = { float32: 1, uint16: 4, int32: 6, int64: 7, bool: 9 } as const
+export const ELEMENT_TYPES = {
+  float32: 1,
+  uint8: 2,
+  int8: 3,
+  uint16: 4,
+  int32: 6,
+  int64: 7,
+  bool: 9,
+  float16: 10,
+} as const
 export type ElementType = keyof typeof ELEMENT_TYPES
 
 /** AttributeProto.AttributeType numbers. */

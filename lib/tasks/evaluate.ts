@@ -69,7 +69,7 @@ export interface EvaluateResult {
   directory: string | null
 }
 
-interface Scored {
+export interface Scored {
   kind: EvaluateResult['kind']
   source: string
   config: Config
@@ -219,7 +219,8 @@ async function scoreCheckpoint(
   }
 }
 
-async function scoreOnnx(
+/** Detections of an exported model on prepared images. */
+export async function scoreOnnx(
   path: string,
   config: Config,
   dataset: Dataset,

@@ -2,7 +2,7 @@
 // process) agreed on the same images. When they do not agree, nothing is written and an older model of that name stays.
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import { native, type Session } from '../binding/session.js'
 import type { DetectorConfig, ImageBatch } from '../binding/types.js'
 import { detectorConfig, padMultiple } from '../config/detector.js'
@@ -15,6 +15,7 @@ import {
   parityRecord,
   placeModel,
   unverifiedRecord,
+  type WriteModelOptions,
   writeManifest,
   writeModel,
 } from '../onnx/export.js'
@@ -32,6 +33,7 @@ import type { Tensor } from '../onnx/runtime.js'
 import { randomStream } from '../random.js'
 import { type CheckpointMetadata, sha256OfFile } from '../train/checkpoints.js'
 import { findCheckpoint, openCheckpointSession } from './checkpoint.js'
+import { exportVariants, type Variant, type VariantOptions, type VariantResult } from './export-variants.js'
 
 export interface ExportOptions {
   /** Path of the .onnx file; default `export/model.onnx` in the run folder, or beside the checkpoint. */
@@ -41,6 +43,14 @@ export interface ExportOptions {
   graph?: 'detect' | 'heads'
   /** `default`: a batch of crops and an empty image; `full`: at least 20 crops more; `none`: unverified, and recorded so. */
   verify?: 'default' | 'full' | 'none'
+  /** Variants beside the fp32 model, measured on the validation images; `export.precision` of the configuration by default. */
+  precision?: readonly ('fp32' | Variant)[]
+  /** For int8. */
+  calibration?: Pick<VariantOptions, 'calibrationImages' | 'percentile' | 'weightBits'>
+  /** Largest accepted loss of AP50 or of a reported sensitivity by a variant. */
+  maxDrop?: number
+  /** Prepared data for parity, calibration and measurement; default: that of the training. */
+  data?: string
   threads: number
   log?: (line: string) => void
 }
@@ -48,6 +58,7 @@ export interface ExportOptions {
 export interface ExportOutcome extends ManifestResult {
   model: ExportResult
   parity: ParityResult | null
+  variants: VariantResult[]
 }
 
 /** Exports `target` (run folder or checkpoint). Rejects with ExportError ONNX_MISMATCH when the check fails. */
@@ -56,6 +67,13 @@ export async function exportOnnx(target: string, options: ExportOptions): Promis
   const checkpoint = await findCheckpoint(target)
   const { metadata, path } = checkpoint
   const { config } = metadata
+  if (options.data !== undefined) config.data.root = resolve(options.data)
+  const variants = (options.precision ?? config.export.precision).filter((p): p is Variant => p !== 'fp32')
+  if (variants.length > 0 && options.graph === 'heads') {
+    throw new UsageError('ARGUMENT', 'expected the graph "detect" for fp16 and int8, got "heads"', {
+      fix: 'leave out --graph heads: a variant is measured by its detections',
+    })
+  }
   const out = options.out ?? besideCheckpoint(path, 'model.onnx')
   const shape = parseShape(options.shape ?? config.export.shape, padMultiple(config))
   const detector = detectorConfig(config)
@@ -70,7 +88,7 @@ export async function exportOnnx(target: string, options: ExportOptions): Promis
   const unchecked = join(dirname(out), `.${basename(out)}.${process.pid}.unchecked`)
   try {
     log(`writing ${out}`)
-    const written = await writeModel({
+    const write: WriteModelOptions = {
       detector,
       backbone: resnetGraph(detector.model),
       parameters: await allTensors(session),
@@ -81,12 +99,21 @@ export async function exportOnnx(target: string, options: ExportOptions): Promis
       graph: options.graph ?? 'detect',
       shape,
       defaultThreshold: config.predict.scoreThreshold,
-    })
+    }
+    const written = await writeModel(write)
+    const withVariants = async (model: ExportResult, placed: ManifestResult) =>
+      variants.length === 0
+        ? []
+        : exportVariants(model, placed.manifest, write, config, {
+            ...{ ...options.calibration, variants, threads, log },
+            ...(options.maxDrop === undefined ? {} : { maxDrop: options.maxDrop }),
+          })
     if (options.verify === 'none' || options.graph === 'heads') {
       const reason =
         options.graph === 'heads' ? 'the heads graph has no detections to compare' : 'switched off by the user'
       const model = await placeModel(written, out)
-      return { model, parity: null, ...(await writeManifest(model, unverifiedRecord(reason))) }
+      const placed = await writeManifest(model, unverifiedRecord(reason))
+      return { model, parity: null, ...placed, variants: await withVariants(model, placed) }
     }
     log('comparing with the native engine')
     const images = await parityImages(metadata, shape, options.verify === 'full')
@@ -99,7 +126,8 @@ export async function exportOnnx(target: string, options: ExportOptions): Promis
       `LibTorch ${native().buildInfo().libtorch}`,
     )
     const model = await placeModel(written, out)
-    return { model, parity, ...(await writeManifest(model, record)) }
+    const placed = await writeManifest(model, record)
+    return { model, parity, ...placed, variants: await withVariants(model, placed) }
   } finally {
     await rm(unchecked, { force: true })
     await session.dispose()
@@ -175,6 +203,7 @@ async function compare(
     scoreThreshold: detector.post.scoreThreshold,
     nmsIou: detector.post.nmsIou,
     maxDetections: detector.post.maxDetections,
+    topkPerLevel: detector.post.topkPerLevel,
   }
   for (const [i, reference] of native.entries()) {
     const plain = compareDetections(reference, candidates[i]!, cuts)
@@ -188,13 +217,13 @@ async function compare(
   return { parity: mergeParity(expected.map((result, i) => ({ image: images[i]!.name, result }))), runtime }
 }
 
-/** All boxes above the score floor, nothing suppressed. */
+/** All boxes above the score floor, nothing suppressed, no limit per level. */
 async function beforeNms(
   session: Session,
   detector: DetectorConfig,
   { batch, index }: { batch: ImageBatch; index: number },
 ) {
-  await session.update({ post: { ...detector.post, nmsIou: 1, maxDetections: 1_000_000 } })
+  await session.update({ post: { ...detector.post, topkPerLevel: null, nmsIou: 1, maxDetections: 1_000_000 } })
   const { boxes, scores, labels, offsets } = await session.detect(batch)
   await session.update({ post: detector.post })
   const [from, to] = [offsets[index]!, offsets[index + 1]!]

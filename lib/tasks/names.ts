@@ -5,5 +5,5 @@ export { ADAPTERS, type AdapterName, EXPORT_FORMATS, type ExportFormat } from '.
 export const DICOM_OUTPUTS = ['cad-sr', 'tid1500', 'gsps', 'sc'] as const
 
 /** What `predict` can write. */
-export const OUTPUTS = ['json', 'jsonl', 'coco', 'csv', 'png', ...DICOM_OUTPUTS] as const
+export const OUTPUTS = ['json', 'jsonl', 'coco', 'csv', 'png', 'html', ...DICOM_OUTPUTS] as const
 export type Output = (typeof OUTPUTS)[number]

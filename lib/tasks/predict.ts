@@ -1,17 +1,17 @@
 // `predict`: images, DICOM files, folders or a manifest through an exported model; results as files. A failing image is reported
-// and the others go on. Needs onnxruntime-node only.
-import { existsSync } from 'node:fs'
-import { mkdir, readdir, readFile, stat } from 'node:fs/promises'
-import { basename, dirname, extname, join, relative, resolve } from 'node:path'
-import { writeFileAtomic } from '../atomic-write.js'
-import { readImage } from '../data/image.js'
-import { renderImage, type ShownTruth } from '../data/view.js'
-import { DataError, type MammoError, UsageError } from '../errors.js'
-import { toolVersion } from '../package-root.js'
-import { type PredictedFile, writeStudies } from '../predict/dicom/studies.js'
-import { loadDetector, type PredictOptions } from '../predict/predictor.js'
-import { CSV_HEADER, type Prediction, toCoco, toCsv, toJson, toJsonLine } from '../predict/results.js'
+// and the others go on. Each finished image is recorded at once, so that a stopped run resumes and shards merge. Needs
+// onnxruntime-node only.
+import { mkdir, readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { DataError, DeviceError, MammoError } from '../errors.js'
+import type { ModelManifest } from '../onnx/manifest.js'
+import type { PredictedFile } from '../predict/dicom/studies.js'
+import { type JournalEntry, openJournal, readJournal, requireSame } from '../predict/journal.js'
+import { type Detector, type DetectorOptions, loadDetector, type PredictOptions } from '../predict/predictor.js'
+import type { Prediction } from '../predict/results.js'
 import { DICOM_OUTPUTS, type Output } from './names.js'
+import { listInputs, type Shard, takeShard } from './predict-inputs.js'
+import { openOutput } from './predict-output.js'
 
 export interface PredictTaskOptions extends Omit<PredictOptions, 'id' | 'priority' | 'transfer'> {
   /** Folder of the results. */
@@ -21,10 +21,15 @@ export interface PredictTaskOptions extends Omit<PredictOptions, 'id' | 'priorit
   annotations?: string
   workers?: number
   threadsPerWorker?: number
+  isolation?: DetectorOptions['isolation']
   /** Longer side of the pictures in pixels. */
   pictureSide?: number
   /** Findings per DICOM report, the lowest scores left out; 100 by default. */
   maxFindings?: number
+  /** Only this part of the images. With `resume` and without `shard`, finished shards in `out` are put together. */
+  shard?: Shard
+  /** Keep what an earlier run with the same model and settings finished in `out`. */
+  resume?: boolean
   onResult?: (result: Prediction, done: number, total: number) => void
   onError?: (path: string, error: MammoError) => void
   /** What was not written, and why; without a path where it concerns a whole study. */
@@ -35,12 +40,9 @@ export interface PredictSummary {
   predictions: Prediction[]
   rejected: { path: string; code: string; message: string }[]
   files: string[]
+  /** Images whose result was there already. */
+  resumed: number
 }
-
-/** Longer side of pictures unless told otherwise, in pixels. */
-const PICTURE_SIDE = 1600
-
-const IMAGE_EXTENSIONS = new Set(['.dcm', '.dicom', '.png', '.jpg', '.jpeg', '.tif', '.tiff', '.pgm'])
 
 /** Predicts every image of `inputs`. Throws UsageError for inputs without images, DataError for an unusable model. */
 export async function predict(
@@ -48,207 +50,160 @@ export async function predict(
   inputs: readonly string[],
   options: PredictTaskOptions,
 ): Promise<PredictSummary> {
-  const sources = withUniqueNames((await Promise.all(inputs.map(listImages))).flat())
-  if (sources.length === 0) {
-    throw new UsageError('ARGUMENT', `expected at least one image in ${inputs.join(', ')}, got none`, {
-      fix: `images end in ${[...IMAGE_EXTENSIONS].join(', ')}`,
-    })
-  }
-  const truth = options.annotations === undefined ? undefined : await readTruth(options.annotations)
-  const { out, outputs, onResult, onError, onWarning = () => undefined, annotations: _, ...others } = options
-  const { workers, threadsPerWorker, pictureSide, maxFindings = 100, ...rest } = others
+  const { out, outputs, shard, resume = false, onResult, onError, onWarning = () => undefined } = options
+  const listed = await listInputs(inputs)
+  const wholeStudies = DICOM_OUTPUTS.some((kind) => outputs.includes(kind))
+  const sources = shard === undefined ? listed : await takeShard(listed, shard, wholeStudies)
   await mkdir(out, { recursive: true })
-  const detector = await loadDetector(model, {
-    ...(workers === undefined ? {} : { workers }),
-    ...(threadsPerWorker === undefined ? {} : { threadsPerWorker }),
-  })
-  const summary: PredictSummary = { predictions: [], rejected: [], files: [] }
-  const write = async (name: string, data: string | Uint8Array) => {
-    const path = join(out, name)
-    await writeFileAtomic(path, data)
-    summary.files.push(path)
-  }
+  const detector = await openDetector(model, options)
+  const { manifest } = detector
+  const suffix = shard === undefined ? '' : `-${shard.index}-of-${shard.count}`
+  const run = { model: manifest.file.sha256, settings: settingsText(options, manifest) }
   try {
-    const files: PredictedFile[] = []
+    const writer = await openOutput(manifest, { ...outputOptions(options, manifest), suffix, onWarning })
+    const others = resume && shard === undefined ? await otherJournals(out, run) : new Map<string, JournalEntry>()
+    const journal = await openJournal(join(out, `journal${suffix}.jsonl`), { ...run, resume })
+    const finished = new Map<string, JournalEntry>([...others, ...journal.entries])
+    const results = new Map<string, Prediction | MammoError>()
+    let resumed = 0
+    let stopped = false
     // As many in flight as there are workers, plus one waiting: memory stays bounded, workers stay busy.
     let next = 0
-    let done = 0
     const lane = async () => {
-      while (next < sources.length) {
+      while (!stopped && next < sources.length) {
         const { path, name } = sources[next++]!
-        try {
-          const prediction = await detector.predict(path, { ...rest, id: name })
-          if (outputs.includes('json')) await write(`${name}.json`, toJson(prediction))
-          if (outputs.includes('png')) {
-            if (prediction.warnings.some(({ code }) => code === 'dicom/burned-in')) {
-              onWarning(path, { code: 'dicom/burned-in', message: 'no picture: the pixels hold text' })
-            } else await write(`${name}.png`, await picture(path, prediction, truth, pictureSide, rest.frame))
-          }
-          summary.predictions.push(prediction)
-          files.push({ path, result: prediction })
-          onResult?.(prediction, ++done, sources.length)
-        } catch (error) {
-          if (!(error instanceof DataError)) throw error
-          summary.rejected.push({ path, code: error.code, message: error.message })
-          files.push({ path, result: error.code })
+        const earlier = finished.get(name)
+        const known = earlier !== undefined && (await isUnchanged(path, earlier)) ? earlier : undefined
+        if (known !== undefined) resumed++
+        const { entry, error } =
+          known === undefined ? await predictFile(detector, path, name, options) : { entry: known, error: undefined }
+        if (entry === undefined) {
+          // Not the image's fault: it is tried again by the next run.
+          results.set(name, error)
           onError?.(path, error)
+          continue
+        }
+        if (known === undefined || others.has(name)) await journal.append(entry)
+        if ('schema' in entry.result) {
+          await writer.image(path, entry.result, known !== undefined)
+          results.set(name, entry.result)
+          if (known === undefined) onResult?.(entry.result, results.size, sources.length)
+        } else {
+          const { code, message } = entry.result
+          const told = error ?? new DataError(code.replace(/^ERR_MAMMO_/, '') as never, message, { where: path })
+          results.set(name, told)
+          onError?.(path, told)
         }
       }
     }
-    await Promise.all(Array.from({ length: detector.workers + 1 }, lane))
-    const order = new Map(sources.map(({ name }, i) => [name, i]))
-    summary.predictions.sort((a, b) => order.get(a.image.id)! - order.get(b.image.id)!)
-    const all = summary.predictions
-    if (outputs.includes('jsonl')) await write('detections.jsonl', all.map(toJsonLine).join(''))
-    if (outputs.includes('coco')) await write('detections.coco.json', toCoco(all, detector.manifest.classes))
-    if (outputs.includes('csv')) await write('detections.csv', CSV_HEADER + all.map(toCsv).join(''))
-    const kinds = DICOM_OUTPUTS.filter((kind) => outputs.includes(kind))
-    if (kinds.length > 0) {
-      const { manifest } = detector
-      const objects = await writeStudies(files, {
-        out: join(out, 'dicom'),
-        kinds,
-        manifest,
-        toolVersion: toolVersion(),
-        threshold: rest.threshold ?? manifest.defaultThreshold,
-        maxFindings,
-        read: anyMammogram(rest.frame),
-        maxSide: pictureSide ?? PICTURE_SIDE,
-        time: new Date(),
-        onWarning,
+    const guarded = () =>
+      lane().catch((error: unknown) => {
+        stopped = true
+        throw error
       })
-      summary.files.push(...objects)
+    try {
+      const ends = await Promise.allSettled(Array.from({ length: detector.workers + 1 }, guarded))
+      const failed = ends.find((end) => end.status === 'rejected')
+      if (failed) throw failed.reason
+    } finally {
+      await journal.close()
     }
-    return summary
+    const predictions: Prediction[] = []
+    const rejected: PredictSummary['rejected'] = []
+    const files: PredictedFile[] = []
+    for (const { path, name } of sources) {
+      const result = results.get(name)!
+      if (result instanceof MammoError) rejected.push({ path, code: result.code, message: result.message })
+      else predictions.push(result)
+      files.push({ path, result: result instanceof MammoError ? result.code : result })
+    }
+    const names = new Map(sources.map(({ path, name }) => [path, name]))
+    const told = rejected.map(({ path, code, message }) => ({ name: names.get(path)!, code, message }))
+    await writer.collected(predictions, told, new Map(sources.map(({ path, name }) => [name, path])))
+    await writer.studies(files)
+    return { predictions, rejected, files: writer.files, resumed }
   } finally {
     await detector.close()
   }
 }
 
-interface ListedImage {
-  path: string
-  /** Name of the result files: path below the input, without extension. */
-  name: string
-}
-
-async function listImages(input: string): Promise<ListedImage[]> {
-  const info = await stat(input).catch(() => undefined)
-  if (info === undefined)
-    throw new UsageError('ARGUMENT', 'expected an image, a folder or a manifest.jsonl, nothing exists there', {
-      where: input,
-      fix: 'check the path',
-    })
-  const plain = (path: string, root: string) => ({
-    path,
-    name: relative(root, path)
-      .slice(0, -extname(path).length || undefined)
-      .replaceAll('\\', '/'),
-  })
-  if (info.isDirectory()) {
-    const entries = await readdir(input, { recursive: true, withFileTypes: true })
-    const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name))
-    const images = files.filter((file) => IMAGE_EXTENSIONS.has(extname(file).toLowerCase()))
-    return images.sort().map((path) => plain(path, input))
-  }
-  if (input.endsWith('.jsonl')) return listManifest(input)
-  return [plain(input, dirname(input))]
-}
-
-/** Images of a manifest.jsonl by their ids. */
-async function listManifest(path: string): Promise<ListedImage[]> {
-  const lines = (await readFile(path, 'utf8')).split('\n')
-  const rows = lines.flatMap((line, n) => {
-    if (line.trim() === '') return []
-    try {
-      return [{ n: n + 1, value: (JSON.parse(line) ?? {}) as Record<string, unknown> }]
-    } catch {
-      return [{ n: n + 1, value: {} as Record<string, unknown> }]
-    }
-  })
-  const root = resolve(dirname(path), String(rows[0]?.value['root'] ?? '.'))
-  return rows.slice(1).map(({ n, value: { id, path: file } }) => {
-    if (typeof id === 'string' && id !== '' && !id.split('/').includes('..') && typeof file === 'string') {
-      return { path: join(root, file), name: id }
-    }
-    throw new DataError('MANIFEST', 'expected one JSON object per line, a header and then records with id and path', {
-      where: `${path}:${n}`,
-      fix: 'give a manifest.jsonl of `data prepare`',
-    })
+export function openDetector(model: string, options: PredictTaskOptions): Promise<Detector> {
+  const { workers, threadsPerWorker, isolation } = options
+  return loadDetector(model, {
+    ...(workers === undefined ? {} : { workers }),
+    ...(threadsPerWorker === undefined ? {} : { threadsPerWorker }),
+    ...(isolation === undefined ? {} : { isolation }),
   })
 }
 
-/** Two images of one name must not share result files: the second becomes `name-2`. */
-function withUniqueNames(images: readonly ListedImage[]): ListedImage[] {
-  const used = new Set<string>()
-  return images.map((image) => {
-    let name = image.name
-    for (let n = 2; used.has(name); n++) name = `${image.name}-${n}`
-    used.add(name)
-    return { ...image, name }
-  })
+export function outputOptions(options: PredictTaskOptions, manifest: ModelManifest) {
+  const { out, outputs, annotations, pictureSide, maxFindings, frame } = options
+  const threshold = options.threshold ?? manifest.defaultThreshold
+  return { out, outputs, threshold, annotations, pictureSide, maxFindings, frame }
 }
 
-type Truth = Map<string, ShownTruth[]>
-
-async function readTruth(path: string): Promise<Truth> {
-  interface Coco {
-    images: { id: number; file_name: string }[]
-    annotations: { image_id: number; bbox: [number, number, number, number]; category_id: number }[]
-    categories: { id: number; name: string }[]
-  }
-  const fix = 'give a COCO file with the lists images, annotations and categories'
-  let coco: Partial<Coco> | null
-  try {
-    coco = JSON.parse(await readFile(path, 'utf8')) as Partial<Coco> | null
-  } catch (cause) {
-    const message = `expected a COCO JSON file: ${(cause as Error).message}`
-    throw new DataError('ANNOTATION', message, { where: path, fix, cause })
-  }
-  const listed = (value: unknown) => Array.isArray(value) && value.every((v) => typeof v === 'object' && v !== null)
-  if (!listed(coco?.images) || !listed(coco?.annotations) || !listed(coco?.categories)) {
-    throw new DataError('ANNOTATION', 'expected a COCO JSON file, lists are missing', { where: path, fix })
-  }
-  const { images, annotations, categories } = coco as Coco
-  const names = new Map(categories.map((c) => [c.id, String(c.name).toLowerCase()]))
-  const truth: Truth = new Map(images.map((image) => [basename(String(image.file_name)), []]))
-  const files = new Map(images.map((image) => [image.id, basename(String(image.file_name))]))
-  for (const { image_id, bbox, category_id } of annotations) {
-    if (!Array.isArray(bbox) || bbox.length !== 4 || !bbox.every((v) => Number.isFinite(v))) {
-      throw new DataError('ANNOTATION', `expected bbox of four finite numbers, got ${JSON.stringify(bbox)}`, {
-        where: path,
-        fix,
-      })
-    }
-    const [x, y, w, h] = bbox
-    truth.get(files.get(image_id) ?? '')?.push({ box: [x, y, x + w, y + h], label: names.get(category_id) ?? 'mass' })
-  }
-  return truth
+/** What decides about detections, as one text: results under different texts are not mixed. */
+export function settingsText(options: PredictTaskOptions, manifest: ModelManifest): string {
+  const { crop, cropMargin, spacing, tile, mirror, merge, assumeMammogram, frame } = options
+  const threshold = options.threshold ?? manifest.defaultThreshold
+  return JSON.stringify({ threshold, crop, cropMargin, spacing, tile, mirror, merge, assumeMammogram, frame })
 }
 
-async function picture(
+/** An entry for the journal, with the error of a rejected image; without an entry the worker was lost or too slow. */
+export type FileOutcome =
+  | { entry: JournalEntry; error: DataError | undefined }
+  | { entry: undefined; error: DeviceError }
+
+/** One image as a journal's entry, a rejected image included. Throws every error that is not about this one image. */
+export async function predictFile(
+  detector: Detector,
   path: string,
-  prediction: Prediction,
-  truth: Truth | undefined,
-  maxSide = PICTURE_SIDE,
-  frame?: number,
-): Promise<Uint8Array> {
-  const { pixels, width, height } = await readImage(path, anyMammogram(frame))
-  return renderImage({
-    pixels,
-    width,
-    height,
-    maxSide,
-    truth: truth?.get(basename(path)) ?? [],
-    predictions: prediction.detections.map(({ box, score, label }) => ({ box, score, label })),
-  })
+  name: string,
+  options: PredictTaskOptions,
+): Promise<FileOutcome> {
+  const { threshold, crop, cropMargin, spacing, tile, mirror, merge, assumeMammogram, frame } = options
+  const given = { threshold, crop, cropMargin, spacing, tile, mirror, merge, assumeMammogram, frame }
+  const { signal, timeoutMs } = options
+  const chosen = Object.fromEntries(
+    Object.entries({ ...given, signal, timeoutMs }).filter(([, value]) => value !== undefined),
+  ) as PredictOptions
+  const { size, mtimeMs } = await fileState(path)
+  const entry = { name, bytes: size, mtimeMs, study: null, file: null }
+  try {
+    const result = await detector.predict(path, { ...chosen, id: name })
+    return { entry: { ...entry, result }, error: undefined }
+  } catch (error) {
+    if (error instanceof DataError) {
+      return { entry: { ...entry, result: { code: error.code, message: error.message } }, error }
+    }
+    if (error instanceof DeviceError && /TIMEOUT|WORKER_LOST/.test(error.code)) {
+      return { entry: undefined, error }
+    }
+    throw error
+  }
 }
 
-/** For images that the predictor has accepted by its own rules. */
-function anyMammogram(frame: number | undefined) {
-  return { assumeMammogram: true, allowForProcessing: true, ...(frame === undefined ? {} : { frame }) }
+async function fileState(path: string): Promise<{ size: number; mtimeMs: number }> {
+  return stat(path).catch(() => ({ size: -1, mtimeMs: 0 }))
 }
 
-/** True when `path` looks like an exported model. */
-export function isModelFile(path: string): boolean {
-  return extname(path).toLowerCase() === '.onnx' && existsSync(path)
+async function isUnchanged(path: string, { bytes, mtimeMs }: JournalEntry): Promise<boolean> {
+  const now = await fileState(path)
+  return now.size === bytes && now.mtimeMs === mtimeMs
+}
+
+/** Entries of finished shards. Throws UsageError ARGUMENT when one was made with another model or other settings. */
+async function otherJournals(
+  out: string,
+  run: { model: string; settings: string },
+): Promise<Map<string, JournalEntry>> {
+  const names = (await readdir(out)).filter((name) => /^journal-\d+-of-\d+\.jsonl$/.test(name)).sort()
+  const entries = new Map<string, JournalEntry>()
+  for (const name of names) {
+    const stored = await readJournal(join(out, name))
+    if (stored === undefined) continue
+    requireSame(stored, run, join(out, name))
+    for (const [key, entry] of stored.entries) entries.set(key, entry)
+  }
+  return entries
 }

@@ -37,7 +37,9 @@ export async function cli(...argv: string[]): Promise<Ended> {
 /** sha256 of every file below a folder by relative path. */
 export function snapshot(folder: string): Record<string, string> {
   const entries = readdirSync(folder, { recursive: true, withFileTypes: true })
-  const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name))
+  // The journal of `predict` tells about the present run, whatever comes of it.
+  const wanted = entries.filter((entry) => entry.isFile() && entry.name !== 'journal.jsonl')
+  const files = wanted.map((entry) => join(entry.parentPath, entry.name))
   const hash = (file: string) => createHash('sha256').update(readFileSync(file)).digest('hex')
   return Object.fromEntries(files.sort().map((file) => [relative(folder, file), hash(file)]))
 }

@@ -81,6 +81,25 @@ t.test('decisions at a cut are listed and accepted', async (t) => {
   })
 })
 
+t.test('in a field of equal boxes the limit per level chooses freely', async (t) => {
+  const cell = (i: number): [number[], number] => [[40 * i, 0, 40 * i + 50, 20], 0.3]
+  const field = set(...Array.from({ length: 12 }, (_, i) => cell(i)))
+  const limited = { ...cuts, topkPerLevel: 10 }
+  t.match(compareDetections(set(cell(0), cell(3)), set(cell(0), cell(5)), limited, field), {
+    ok: true,
+    borderline: [/one of 12 equal boxes/, /one of 12 equal boxes/],
+  })
+  const unlimited = { ...cuts, topkPerLevel: 100 }
+  t.notOk(compareDetections(set(cell(0), cell(3)), set(cell(0), cell(5)), unlimited, field).ok, 'no limit reached')
+  const moved: [number[], number] = [[203, 0, 253, 20], 0.3]
+  t.notOk(
+    compareDetections(set(cell(0)), set(cell(0), moved), limited, field).ok,
+    'a box that the engine does not know',
+  )
+  const few = set(...Array.from({ length: 5 }, (_, i) => cell(i)), ...Array.from({ length: 7 }, () => a))
+  t.notOk(compareDetections(set(cell(0), cell(3)), set(cell(0)), limited, few).ok, 'no field')
+})
+
 t.test('the order may differ only between close scores', async (t) => {
   const close: [number[], number] = [[0, 0, 9, 9], 0.40005]
   t.ok(compareDetections(set(a, close, b), set(a, b, close), cuts).ok)

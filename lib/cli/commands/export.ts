@@ -1,7 +1,34 @@
 // `export`: a checkpoint as an ONNX model, or its weights with torchvision's names.
 import { Option } from 'commander'
+import { UsageError } from '../../errors.js'
 import { chooseThreads, readMachine } from '../../machine.js'
-import type { CommandFile } from '../command.js'
+import type { ExportOutcome } from '../../tasks/export.js'
+import { type CommandFile, integerFrom, numberOption } from '../command.js'
+import { textTable } from '../text-table.js'
+
+interface ExportFlags {
+  out?: string
+  shape?: string
+  graph: 'detect' | 'heads'
+  verify: 'default' | 'full' | false
+  precision?: string
+  data?: string
+  calibrationImages: number
+  percentile: number
+  weightBits: number
+  maxDrop: number
+}
+
+const PRECISIONS = ['fp32', 'fp16', 'int8'] as const
+type Precision = (typeof PRECISIONS)[number]
+
+function precisionList(text: string): Precision[] {
+  const list = text.split(',')
+  if (list.every((name) => PRECISIONS.includes(name as Precision))) return list as Precision[]
+  throw new UsageError('ARGUMENT', `--precision: expected some of ${PRECISIONS.join(', ')}, got "${text}"`, {
+    fix: 'list them with commas, such as --precision fp32,int8',
+  })
+}
 
 export const exportCommand: CommandFile = {
   name: 'export',
@@ -28,6 +55,12 @@ export const exportCommand: CommandFile = {
           .choices(['default', 'full'])
           .default('default'),
       )
+      .option('--precision <list>', 'fp32 and variants of it, measured on validation images: fp16, int8')
+      .option('--data <dir>', "prepared data; default: the training's")
+      .option('--calibration-images <n>', 'int8: training images for the ranges', integerFrom(1), 48)
+      .option('--percentile <p>', 'int8: share of values kept, 100 for the extremes', numberOption, 99.999)
+      .option('--weight-bits <n>', 'int8: 7 for processors without VNNI', integerFrom(7), 8)
+      .option('--max-drop <d>', 'largest accepted loss of AP50 or sensitivity by a variant', numberOption, 0.05)
       .option('--no-verify', 'write an unverified model, and say so in its record')
   },
   async run(io, global, options, [target]) {
@@ -54,17 +87,21 @@ export const exportCommand: CommandFile = {
     const { ensureAddon } = await import('../../tasks/build.js')
     const { exportOnnx } = await import('../../tasks/export.js')
     await ensureAddon({ allowed: global.build, log })
-    const { out, shape, graph, verify } = options as {
-      out?: string
-      shape?: string
-      graph: 'detect' | 'heads'
-      verify: 'default' | 'full' | false
-    }
+    const flags = options as unknown as ExportFlags
+    const { out, shape, graph, verify } = flags
     const outcome = await exportOnnx(target!, {
       ...(out === undefined ? {} : { out }),
       ...(shape === undefined ? {} : { shape }),
       graph,
       verify: verify === false ? 'none' : verify,
+      ...(flags.precision === undefined ? {} : { precision: precisionList(flags.precision) }),
+      ...(flags.data === undefined ? {} : { data: flags.data }),
+      calibration: {
+        calibrationImages: flags.calibrationImages,
+        percentile: flags.percentile,
+        weightBits: flags.weightBits === 7 ? 7 : 8,
+      },
+      maxDrop: flags.maxDrop,
       threads: chooseThreads(readMachine()).intraOp,
       log,
     })
@@ -85,9 +122,40 @@ export const exportCommand: CommandFile = {
           : `  parity   ${parity.matched} detections on ${manifest.parity.images.length} images agree: scores within ${parity.worstScore.toExponential(1)}, boxes within ${parity.worstBoxPixels.toFixed(4)} px, ${parity.borderline.length} borderline`,
         ...(parity?.borderline ?? []).map((text) => `           ${text}`),
         `  manifest ${outcome.manifestPath}`,
+        ...variantTable(outcome.variants),
         '',
       ].join('\n'),
     )
     return 0
   },
+}
+
+/** One line per variant: what it costs and gains. */
+function variantTable(variants: ExportOutcome['variants']): string[] {
+  if (variants.length === 0) return []
+  const signed = (value: number | null) => (value === null ? '-' : `${value < 0 ? '' : '+'}${value.toFixed(3)}`)
+  const three = (value: number | null) => (value === null ? '-' : value.toFixed(3))
+  const interval = (pair: [number, number] | null) => (pair === null ? '' : ` (${pair.map(signed).join(' to ')})`)
+  const first = variants[0]!.manifest.accuracy!
+  const fppi = first.sensitivity.map((s) => s.fppi)
+  const head = ['', 'AP50', 'change', ...fppi.flatMap((f) => [`sens@${f}`, 'change']), 'score moved', 's/image', 'MiB']
+  const seconds = (value: number) => value.toFixed(3)
+  const mib = (bytes: number) => (bytes / 2 ** 20).toFixed(1)
+  const rows = [
+    [
+      ...['fp32', three(first.ap50.fp32), ''],
+      ...first.sensitivity.flatMap((s) => [three(s.fp32), '']),
+      ...['', seconds(first.networkSeconds.fp32), mib(first.bytes.fp32)],
+    ],
+    ...variants.map(({ precision, manifest }) => {
+      const a = manifest.accuracy!
+      return [
+        ...[precision, three(a.ap50.value), signed(a.ap50.difference) + interval(a.ap50.interval)],
+        ...a.sensitivity.flatMap((s) => [three(s.value), signed(s.difference) + interval(s.interval)]),
+        ...[three(a.worstScoreChange), seconds(a.networkSeconds.value), mib(a.bytes.value)],
+      ]
+    }),
+  ]
+  const { images, split } = first
+  return ['', `on ${images} images of the ${split} part, 95 % by paired resamples of patients:`, ...textTable(head, rows)]
 }

@@ -1,0 +1,46 @@
+// The timed part of `infer`, in a process that never loads LibTorch: its memory is that of prediction alone.
+import { readFileSync } from 'node:fs'
+import { readImage } from '../../lib/data/image.js'
+import { readManifest } from '../../lib/onnx/manifest.js'
+import { openOnnx } from '../../lib/onnx/runtime.js'
+import { fillInputs, planInput } from '../../lib/predict/preprocess.js'
+import { timed } from '../statistics.js'
+import { residentBytes } from './model.js'
+import { noiseFeeds } from './onnx-file.js'
+
+interface Request {
+  model: string
+  height: number
+  width: number
+  threads: number
+  warmup: number
+  count: number
+  /** Real films instead of noise: each is read, cropped to the breast and predicted. */
+  films?: string[]
+}
+
+const request = JSON.parse(readFileSync(0, 'utf8')) as Request
+const { model, height, width, threads, films } = request
+const baseBytes = residentBytes('VmRSS')
+const session = await openOnnx(model, { threads, spin: true })
+let seconds: number[]
+let pixels = height * width
+if (films === undefined) {
+  const feeds = noiseFeeds(height, width)
+  seconds = await timed(() => session.run(feeds), request.warmup, request.count)
+} else {
+  const manifest = await readManifest(model)
+  seconds = []
+  pixels = 0
+  for (const film of films) {
+    const image = await readImage(film, {})
+    const start = performance.now()
+    const plan = planInput(image, null, manifest, {})
+    for (const { feeds } of fillInputs(image, plan, manifest)) await session.run(feeds)
+    seconds.push((performance.now() - start) / 1000)
+    pixels += (plan.canvas[0] * plan.canvas[1]) / films.length
+  }
+}
+process.stdout.write(
+  `${JSON.stringify({ seconds, peakBytes: residentBytes('VmHWM'), baseBytes, extra: { megapixels: pixels / 1e6 } })}\n`,
+)
