@@ -78,7 +78,7 @@ t.test('halves are the nearest, ties to even', async (t) => {
 
 t.test('scales hold 0 exactly; weights are symmetric per channel', async (t) => {
   t.strictSame(activationScale([0, 25.5]), { scale: Math.fround(0.1), zero: 0 })
-  t.equal(activationScale([-1, 1]).zero, 128)
+  t.equal(activationScale([-1, 3]).zero, 64)
   t.equal(activationScale([2, 4]).zero, 0, 'widened to 0')
   t.strictSame(activationScale([0, 0]), { scale: 1, zero: 0 })
   const data = Float32Array.of(1, -2, 0.5, 0.25, 0, 0)
