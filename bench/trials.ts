@@ -101,12 +101,21 @@ export const trials: Record<string, Trial> = {
     sides: [ours('train-step'), torchvision('train_step.py')],
   },
   data: {
-    about: 'prepare images: decode, statistics, uint16 cache (ours also crops, hashes and checks; the peer does not)',
+    about: 'prepare images: decode, find the breast, crop, statistics, hashes, uint16 cache on the disk',
     variants: {
-      'full-resolution films': { folder: 'cbis-ddsm-fullres', ending: '.jpg' },
-      'DICOM mammograms': { folder: 'dicom/mg', ending: '.dcm' },
+      'full-resolution films': { folder: 'cbis-ddsm-fullres', ending: '.jpg', repeat: 4 },
+      'DICOM mammograms': { folder: 'dicom/mg', ending: '.dcm', repeat: 4 },
     },
-    sides: [ours('data'), { name: 'pydicom, Pillow, numpy', runtime: 'python', script: 'data.py' }],
+    sides: [
+      ours('data'),
+      {
+        name: 'pydicom, Pillow, numpy, SciPy: the same work',
+        runtime: 'python',
+        script: 'data.py',
+        env: { MAMMO_PEER_WORK: 'all' },
+      },
+      { name: 'pydicom, Pillow, numpy: decode, statistics, file', runtime: 'python', script: 'data.py' },
+    ],
   },
   'data-wait': {
     about:

@@ -1,18 +1,18 @@
 // Writes a file so that a reader or a crash never sees half of it: temporary name, fsync, rename, fsync of the folder.
 import { randomBytes } from 'node:crypto'
-import { mkdir, open, rename, rm } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { DeviceError } from './errors.js'
 
-/** Writes `data` to `path`, creating its folder. Throws DeviceError DISK_FULL when there is no room; the old file then stays. */
-export async function writeFileAtomic(path: string, data: string | Uint8Array): Promise<void> {
+/** Writes `data`, or its parts one after the other, to `path`, creating its folder. Throws DeviceError DISK_FULL when there is no room; the old file then stays. */
+export async function writeFileAtomic(path: string, data: string | Uint8Array | readonly Uint8Array[]): Promise<void> {
   const folder = dirname(path)
   await mkdir(folder, { recursive: true })
   const temporary = join(folder, `.${basename(path)}.${randomBytes(4).toString('hex')}.tmp`)
   try {
     const file = await open(temporary, 'wx')
     try {
-      await file.writeFile(data)
+      await (isList(data) ? writeParts(file, data) : file.writeFile(data))
       await file.sync()
     } finally {
       await file.close()
@@ -22,6 +22,20 @@ export async function writeFileAtomic(path: string, data: string | Uint8Array): 
   } catch (cause) {
     await rm(temporary, { force: true })
     throw diskError(cause, path)
+  }
+}
+
+function isList(data: string | Uint8Array | readonly Uint8Array[]): data is readonly Uint8Array[] {
+  return Array.isArray(data)
+}
+
+/** One system call for each part of up to 1 GiB; a short write goes on where it ended. */
+async function writeParts(file: FileHandle, parts: readonly Uint8Array[]): Promise<void> {
+  for (const part of parts) {
+    for (let at = 0; at < part.length; ) {
+      const { bytesWritten } = await file.write(part, at, Math.min(part.length - at, 2 ** 30))
+      at += bytesWritten
+    }
   }
 }
 

@@ -17,6 +17,8 @@ export interface DataSetting {
   ending: string
   threads: number
   count?: number
+  /** Each file becomes this many images, so that starting the workers counts as little as in a real set. */
+  repeat?: number
 }
 
 export async function measure(options: Record<string, unknown>): Promise<Measurement> {
@@ -36,10 +38,15 @@ export async function measure(options: Record<string, unknown>): Promise<Measure
 }
 
 /** One record per file, a patient each, with one lesion in the middle that takes a tenth of each side. */
-export async function readRecords({ folder, ending }: DataSetting): Promise<{ root: string; records: ImageRecord[] }> {
+export async function readRecords({
+  folder,
+  ending,
+  repeat = 1,
+}: DataSetting): Promise<{ root: string; records: ImageRecord[] }> {
   const data = process.env['MAMMO_DATA'] ?? join(packageRoot(), '..', 'shared', 'data')
   const root = join(resolve(data), folder)
-  const names = (await readdir(root)).filter((name) => name.endsWith(ending)).sort()
+  const files = (await readdir(root)).filter((name) => name.endsWith(ending)).sort()
+  const names = Array.from({ length: repeat }, () => files).flat()
   const records = names.map(async (path, n): Promise<ImageRecord> => {
     const { width, height, transferSyntax, fileSize } = await readImageInfo(join(root, path), { assumeMammogram: true })
     const box: Box = [0.45, 0.45, 0.55, 0.55].map((share, i) => Math.round(share * (i % 2 ? height : width))) as Box

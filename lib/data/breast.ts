@@ -102,18 +102,21 @@ function blockMeans(pixels: Uint16Array, width: number, height: number, block: n
   const columns = Math.ceil(width / block)
   const rows = Math.ceil(height / block)
   const means = new Uint16Array(columns * rows)
-  const sums = new Float64Array(columns)
+  // A block of 64 pixels of 16 bits stays below 2^22.
+  const sums = new Uint32Array(columns)
+  const whole = Math.floor(width / block)
   for (let i = 0; i < rows; i++) {
     sums.fill(0)
     const y2 = Math.min(height, (i + 1) * block)
     for (let y = i * block; y < y2; y++) {
       let at = y * width
-      for (let j = 0; j < columns; j++) {
-        const end = Math.min(width, (j + 1) * block) + y * width
-        let sum = 0
-        for (; at < end; at++) sum += pixels[at]!
+      // Written out, because this loop reads every pixel of the image.
+      for (let j = 0; j < whole; j++, at += block) {
+        let sum = pixels[at]! + pixels[at + 1]! + pixels[at + 2]! + pixels[at + 3]!
+        if (block === 8) sum += pixels[at + 4]! + pixels[at + 5]! + pixels[at + 6]! + pixels[at + 7]!
         sums[j]! += sum
       }
+      for (const end = (y + 1) * width; at < end; at++) sums[whole]! += pixels[at]!
     }
     for (let j = 0; j < columns; j++) {
       const area = (y2 - i * block) * (Math.min(width, (j + 1) * block) - j * block)
@@ -221,15 +224,21 @@ function open3(bits: Uint8Array, columns: number, rows: number): Uint8Array {
 
 /** 3x3 erosion (`keep` 1: all nine set, outside counts as unset) or dilation (`keep` 0: any set). */
 function square3(bits: Uint8Array, columns: number, rows: number, keep: 0 | 1): Uint8Array {
-  const result = new Uint8Array(bits.length)
+  // Sums of three along the rows, between two empty rows, then along the columns.
+  const across = new Uint8Array((rows + 2) * columns)
   for (let i = 0; i < rows; i++) {
+    const row = i * columns
     for (let j = 0; j < columns; j++) {
-      let count = 0
-      for (let y = Math.max(0, i - 1); y <= Math.min(rows - 1, i + 1); y++) {
-        for (let x = Math.max(0, j - 1); x <= Math.min(columns - 1, j + 1); x++) count += bits[y * columns + x]!
-      }
-      result[i * columns + j] = count >= (keep === 1 ? 9 : 1) ? 1 : 0
+      const left = j > 0 ? bits[row + j - 1]! : 0
+      const right = j < columns - 1 ? bits[row + j + 1]! : 0
+      across[row + columns + j] = left + bits[row + j]! + right
     }
+  }
+  const wanted = keep === 1 ? 9 : 1
+  const result = new Uint8Array(bits.length)
+  for (let at = 0; at < bits.length; at++) {
+    const count = across[at]! + across[at + columns]! + across[at + 2 * columns]!
+    result[at] = count >= wanted ? 1 : 0
   }
   return result
 }
@@ -252,7 +261,9 @@ function largestComponent(bits: Uint8Array, columns: number, rows: number): Uint
       bestLabel = labels
     }
   }
-  return Uint8Array.from(label, (value) => (value !== 0 && value === bestLabel ? 1 : 0))
+  const result = new Uint8Array(bits.length)
+  if (bestLabel > 0) for (let at = 0; at < result.length; at++) result[at] = label[at] === bestLabel ? 1 : 0
+  return result
 }
 
 /** Fills background regions that do not reach the border. */

@@ -45,7 +45,7 @@ export async function writePixels(folder: string, file: string, pixels: Uint16Ar
   if (endianness() !== 'LE') throw new InternalError('expected a little-endian machine')
   const data = new Uint8Array(pixels.buffer, pixels.byteOffset, pixels.byteLength)
   const padding = new Uint8Array(Math.ceil(data.length / PAGE) * PAGE - data.length)
-  await writeFileAtomic(join(folder, file), padding.length === 0 ? data : Buffer.concat([data, padding]))
+  await writeFileAtomic(join(folder, file), [data, padding])
   return sha256(data)
 }
 

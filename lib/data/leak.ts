@@ -138,8 +138,9 @@ export function differenceHash(
   width: number,
   height: number,
 ): { dhash: string; mirrored: string } {
-  const wide = cellMeans(pixels, width, height, 8, 9)
-  const tall = cellMeans(pixels, width, height, 9, 8)
+  const sums = gridSums(pixels, width, height)
+  const wide = cellMeans(sums, width, height, 8, 9)
+  const tall = cellMeans(sums, width, height, 9, 8)
   const bits = (darker: (row: number, column: number) => boolean) => {
     let hex = ''
     for (let row = 0; row < 8; row++) {
@@ -159,20 +160,70 @@ export function differenceHash(
   }
 }
 
+/** Edges are rounded symmetrically, so that the mirror image has mirrored cells. */
+function cellEdge(n: number, count: number, side: number): number {
+  return 2 * n <= count ? Math.floor((n * side) / count) : side - Math.floor(((count - n) * side) / count)
+}
+
+/** Summed-area table at the edges of grids of 8 and 9 cells: one pass over the pixels serves both grids. */
+interface GridSums {
+  /** Ascending, from 0 to the side. */
+  xs: number[]
+  ys: number[]
+  /** [ys][xs] sum of the pixels above and left. */
+  table: Float64Array
+}
+
+function gridSums(pixels: Uint16Array, width: number, height: number): GridSums {
+  const edges = (side: number) => {
+    const all = [8, 9].flatMap((count) =>
+      Array.from({ length: count }, (_, n) => cellEdge(n, count, side)).flatMap((edge, n) => [
+        edge,
+        Math.max(edge + 1, cellEdge(n + 1, count, side)),
+      ]),
+    )
+    return [...new Set([0, side, ...all])].sort((a, b) => a - b)
+  }
+  const [xs, ys] = [edges(width), edges(height)]
+  const columns = xs.length
+  const table = new Float64Array(ys.length * columns)
+  const strip = new Float64Array(columns)
+  for (let i = 1; i < ys.length; i++) {
+    strip.fill(0)
+    for (let y = ys[i - 1]!; y < ys[i]!; y++) {
+      const row = y * width
+      for (let j = 1; j < columns; j++) {
+        let sum = 0
+        for (let at = row + xs[j - 1]!, end = row + xs[j]!; at < end; at++) sum += pixels[at]!
+        strip[j]! += sum
+      }
+    }
+    let sum = 0
+    for (let j = 1; j < columns; j++) {
+      sum += strip[j]!
+      table[i * columns + j] = table[(i - 1) * columns + j]! + sum
+    }
+  }
+  return { xs, ys, table }
+}
+
 /** Means of a grid of cells, whole numbers, so that an image and its copy never differ by rounding. */
-function cellMeans(pixels: Uint16Array, width: number, height: number, rows: number, columns: number): Float64Array {
+function cellMeans(
+  { xs, ys, table }: GridSums,
+  width: number,
+  height: number,
+  rows: number,
+  columns: number,
+): Float64Array {
   const cells = new Float64Array(rows * columns)
-  // Edges are rounded symmetrically, so that the mirror image has mirrored cells.
-  const edge = (n: number, count: number, side: number) =>
-    2 * n <= count ? Math.floor((n * side) / count) : side - Math.floor(((count - n) * side) / count)
+  const at = (x: number, y: number) => table[ys.indexOf(y) * xs.length + xs.indexOf(x)]!
   for (let row = 0; row < rows; row++) {
-    const y1 = edge(row, rows, height)
-    const y2 = Math.max(y1 + 1, edge(row + 1, rows, height))
+    const y1 = cellEdge(row, rows, height)
+    const y2 = Math.max(y1 + 1, cellEdge(row + 1, rows, height))
     for (let column = 0; column < columns; column++) {
-      const x1 = edge(column, columns, width)
-      const x2 = Math.max(x1 + 1, edge(column + 1, columns, width))
-      let sum = 0
-      for (let y = y1; y < y2; y++) for (let x = x1; x < x2; x++) sum += pixels[y * width + x]!
+      const x1 = cellEdge(column, columns, width)
+      const x2 = Math.max(x1 + 1, cellEdge(column + 1, columns, width))
+      const sum = at(x2, y2) - at(x1, y2) - at(x2, y1) + at(x1, y1)
       cells[row * columns + column] = Math.floor(sum / ((x2 - x1) * (y2 - y1)))
     }
   }

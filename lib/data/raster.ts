@@ -21,8 +21,6 @@ export interface RasterSize {
 export interface Raster extends RasterSize {
   /** Row-major. Values of 8-bit files stay 0..255. */
   data: Uint16Array
-  /** Of the samples as little-endian uint16. */
-  sha256: string
 }
 
 const formats = ['png', 'jpeg', 'tiff'] as const
@@ -60,7 +58,7 @@ export async function readRaster(path: string, page = 0): Promise<Raster> {
     const { width, height } = readPgmHeader(head, path)
     checkSize(width, height, path)
     const { data, maximum } = readPgm(await readBytes(path), path)
-    return { data, width, height, format: 'pgm', bits: maximum > 255 ? 16 : 8, sha256: pixelHash(data) }
+    return { data, width, height, format: 'pgm', bits: maximum > 255 ? 16 : 8 }
   }
   const { width, height, format, bits, channels, pages } = await readMetadata(path)
   if (page >= pages) throw unreadable(`page ${page} of an image with ${pages}`, path)
@@ -84,7 +82,7 @@ export async function readRaster(path: string, page = 0): Promise<Raster> {
     )
   }
   const data = oneChannel(samples, result.info.channels, bits, path)
-  return { data, width, height, format, bits, sha256: pixelHash(data) }
+  return { data, width, height, format, bits }
 }
 
 /** SHA-256 of samples as little-endian uint16. */
