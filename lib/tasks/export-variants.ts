@@ -58,7 +58,8 @@ const DRAWS = 1000
 const CALIBRATION_SIDE = 1024
 
 /**
- * Writes and measures variants of a fp32 model that lies with its manifest at `base.path`. Throws ExportError PRECISION_LOSS when one
+ * Measures a fp32 model on the validation images, writes its operating points into its manifest, then writes and measures variants of
+ * it. The model lies with its manifest at `base.path`. Throws ExportError PRECISION_LOSS when one
  * loses more than `maxDrop` (its manifest is removed then), UsageError ARGUMENT without prepared data.
  */
 export async function exportVariants(
@@ -88,6 +89,8 @@ export async function exportVariants(
     }
     const truth = truthOf(dataset, config, ids)
     const reference = await score(base.path, 'fp32')
+    const basePoints = measuredPoints(truth, reference.predictions, config, baseManifest)
+    await writeManifest(base, baseManifest.parity, { operatingPoints: basePoints })
     const results: VariantResult[] = []
     for (const precision of options.variants) {
       const out = base.path.replace(/\.onnx$/i, `.${precision}.onnx`)
