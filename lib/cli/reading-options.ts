@@ -4,7 +4,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander'
 import { type LoadedConfig, loadConfig } from '../config/load.js'
 import { presets } from '../config/presets.js'
 import { UsageError } from '../errors.js'
-import { ADAPTERS, type AdapterName } from '../tasks/names.js'
+import { ADAPTERS, type AdapterName, BI_RADS, type BiRads } from '../tasks/names.js'
 import type { SourceOptions } from '../tasks/training-boxes.js'
 import { configSource, type GlobalOptions } from './command.js'
 import type { Io } from './io.js'
@@ -22,6 +22,7 @@ export interface ReadingFlags {
   assumeMammogram?: boolean
   boxRounding?: 'outward' | 'none'
   spiculatedAsMass?: boolean
+  malignantFrom?: BiRads
   zeroBased?: boolean
   missingIsNegative?: boolean
 }
@@ -53,6 +54,12 @@ export function declareReading(command: Command): void {
     .option('--allow-for-processing', 'accept DICOM images that are not for presentation')
     .option('--assume-mammogram', 'accept DICOM images that do not call themselves mammograms')
     .option('--spiculated-as-mass', 'INbreast: spiculated regions are masses')
+    .addOption(
+      new Option(
+        '--malignant-from <assessment>',
+        'INbreast: lesions of images from this BI-RADS on are malignant, the others benign; customary: 4',
+      ).choices([...BI_RADS]),
+    )
     .option('--zero-based', 'Pascal VOC: boxes count pixels from 0')
     .option('--missing-is-negative', 'YOLO: an image without label file is a negative instead of not annotated')
 }
@@ -67,7 +74,7 @@ function parseAdapter(text: string): AdapterName {
 
 /** The flags as options of a task. */
 export async function sourceOptions(flags: ReadingFlags, io: Io): Promise<Pick<SourceOptions, 'adapter' | 'reading'>> {
-  const { adapter, annotations, classesFile, images, patientPattern, boxRounding } = flags
+  const { adapter, annotations, classesFile, images, patientPattern, boxRounding, malignantFrom } = flags
   const exclude = [...(flags.exclude?.split(',') ?? []), ...(await excludedIn(flags.excludeFrom))]
   const hashKey = io.env[KEY_VARIABLE]
   if (flags.hashIds === true && !hashKey) {
@@ -88,7 +95,14 @@ export async function sourceOptions(flags: ReadingFlags, io: Io): Promise<Pick<S
       ...(flags.hashIds === true ? { hashIds: true } : {}),
       ...(flags.allowForProcessing === true ? { allowForProcessing: true } : {}),
       ...(flags.assumeMammogram === true ? { assumeMammogram: true } : {}),
-      ...(flags.spiculatedAsMass === true ? { inbreast: { spiculatedAsMass: true } } : {}),
+      ...(flags.spiculatedAsMass === true || malignantFrom !== undefined
+        ? {
+            inbreast: {
+              ...(flags.spiculatedAsMass === true ? { spiculatedAsMass: true } : {}),
+              ...(malignantFrom === undefined ? {} : { malignantFrom }),
+            },
+          }
+        : {}),
       ...(flags.zeroBased === true ? { voc: { zeroBased: true } } : {}),
       ...(flags.missingIsNegative === true ? { yolo: { missingIsNegative: true } } : {}),
     },

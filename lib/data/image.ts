@@ -14,7 +14,7 @@ import {
 import { type DicomFile, instanceHash, NeedMore, parseDicom, patientHash, TAGS, textOf } from './dicom/parse.js'
 import { finishPixels, type ImageWarning, pixelShape, readStored, requirePixels } from './dicom/pixels.js'
 import { spacingOf } from './dicom/spacing.js'
-import { lateralityOf, lateralityOfPixels, viewOf } from './dicom/view.js'
+import { lateralityOf, lateralityOfOrientation, lateralityOfPixels, viewOf } from './dicom/view.js'
 import { type Voi, voiOf } from './dicom/voi.js'
 import { rasterFormat, readRaster, readRasterSize } from './raster.js'
 import type { Laterality, View } from './types.js'
@@ -88,7 +88,7 @@ export async function readImage(path: string, options: ReadImageOptions = {}): P
     })
   }
   const stored = await readStored(file, shape, frame)
-  const { pixels, warnings } = finishPixels(file, stored)
+  const { pixels, warnings } = finishPixels(file, stored, frame)
   const side = lateralityOfPixels(pixels, shape.width, shape.height)
   const mismatch = info.laterality !== null && side !== null && side !== info.laterality
   const sideWarning = {
@@ -135,7 +135,12 @@ function describe(file: DicomFile, fileSize: number, options: ReadImageOptions):
   if (scan.fault !== undefined) throw breaksOff(scan.fault)
   const shape = pixelShape(file)
   const syntax = transferSyntaxOf(scan.transferSyntax, file.where)
-  const { warnings, ...spacing } = spacingOf(file)
+  const { warnings, ...spacing } = spacingOf(file, options.frame ?? 0)
+  const [side, oriented] = [lateralityOf(elements), lateralityOfOrientation(elements)]
+  if (side !== null && oriented !== null && side !== oriented) {
+    const message = `header says ${side}, the patient orientation is that of a ${oriented === 'L' ? 'left' : 'right'} breast`
+    warnings.push({ rule: 'dicom/side', message })
+  }
   if (scan.sniffed) warnings.push({ rule: 'dicom/meta', message: 'the file names no transfer syntax: it was guessed' })
   if (textOf(elements, TAGS.burnedIn) === 'YES') {
     warnings.push({ rule: 'dicom/burned-in', message: 'the file says that its pixels hold text about the patient' })
@@ -145,7 +150,7 @@ function describe(file: DicomFile, fileSize: number, options: ReadImageOptions):
     height: shape.height,
     frames: shape.frames,
     ...spacing,
-    laterality: lateralityOf(elements),
+    laterality: side,
     view: viewOf(elements),
     flags: flagsOf(file, syntax.lossy === true),
     warnings,

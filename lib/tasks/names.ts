@@ -1,5 +1,5 @@
 // Names that options offer: light enough to load for every help page.
-export { ADAPTERS, type AdapterName, EXPORT_FORMATS, type ExportFormat } from '../data/types.js'
+export { ADAPTERS, type AdapterName, BI_RADS, type BiRads, EXPORT_FORMATS, type ExportFormat } from '../data/types.js'
 
 /** Those that are DICOM objects, one set per study. */
 export const DICOM_OUTPUTS = ['cad-sr', 'tid1500', 'gsps', 'sc'] as const

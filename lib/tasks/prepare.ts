@@ -1,8 +1,11 @@
 // `data prepare`: from a dataset as it was downloaded to a prepared folder. Puts the adapters and the preparation together.
 import { join, resolve } from 'node:path'
+import type { Config } from '../config/schema.js'
+import { type CropSummary, writeCrops } from '../data/crops.js'
 import { type ExportFormat, exportDataset, readDataset } from '../data/formats/index.js'
 import { headerLine, throwErrors } from '../data/manifest.js'
 import { type PreparedSummary, type PrepareOptions, prepareRecords } from '../data/prepare.js'
+import { openPrepared } from '../data/prepared.js'
 import type { AdapterName, AdapterOptions, Problem } from '../data/types.js'
 import { toolVersion } from '../package-root.js'
 
@@ -14,6 +17,8 @@ export interface PrepareDatasetOptions extends PrepareOptions {
   onProblem?: (problem: Problem) => void
   /** Also write the annotations in these formats, to `labels/<format>` in the prepared folder; paths are those of the source. */
   writeLabels?: readonly ExportFormat[]
+  /** Also write the fixed patch set to `crops` in the prepared folder, by this rule and the configuration's `data` and `run.seed`. */
+  crops?: { rule: 'msc' | 'ours'; config: Config; onProgress?: (done: number, total: number) => void }
 }
 
 /**
@@ -23,8 +28,8 @@ export interface PrepareDatasetOptions extends PrepareOptions {
 export async function prepareDataset(
   root: string,
   options: PrepareDatasetOptions,
-): Promise<PreparedSummary & { problems: Problem[]; labels: string[] }> {
-  const { adapter, reading, onProblem, writeLabels = [], ...rest } = options
+): Promise<PreparedSummary & { problems: Problem[]; labels: string[]; crops: CropSummary | null }> {
+  const { adapter, reading, onProblem, writeLabels = [], crops, ...rest } = options
   const dataset = await readDataset(resolve(root), { ...reading, ...(adapter === undefined ? {} : { adapter }) })
   for (const problem of dataset.problems) onProblem?.(problem)
   throwErrors(dataset.problems, root)
@@ -43,5 +48,11 @@ export async function prepareDataset(
   const records = dataset.records.filter(({ id }) => !skipped.has(id))
   const labels = writeLabels.map((format) => join(summary.folder, 'labels', format))
   for (const [n, format] of writeLabels.entries()) await exportDataset(format, records, labels[n]!)
-  return { ...summary, problems: dataset.problems, labels }
+  if (crops === undefined) return { ...summary, problems: dataset.problems, labels, crops: null }
+  const { rule, config, onProgress: progress } = crops
+  const written = await writeCrops(await openPrepared(summary.folder), join(summary.folder, 'crops'), {
+    ...{ rule, classes: config.data.classes, data: config.data, seed: config.run.seed },
+    ...(progress === undefined ? {} : { onProgress: progress }),
+  })
+  return { ...summary, problems: dataset.problems, labels, crops: written }
 }

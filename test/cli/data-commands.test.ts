@@ -69,10 +69,19 @@ t.test('phantoms: synth, check, prepare, stats, split, view, anchors', { timeout
     '1',
     '--write-labels',
     'coco,csv',
+    '--crops',
+    '--malignant-from',
+    '4',
+    '--set',
+    'data.patch.size=128',
   )
   t.equal(prepared.code, 0, prepared.err)
   const labels = JSON.parse(await readFile(join(at('p'), 'labels', 'coco', 'annotations.json'), 'utf8'))
   t.equal(labels.images.length, 12)
+  t.match(prepared.out, /\d+ patches in .*crops: \d+ of lesions/)
+  const crops = JSON.parse(await readFile(join(at('p'), 'crops', 'annotations.json'), 'utf8'))
+  t.ok(crops.images.length > 12)
+  t.match(await readFile(join(at('p'), 'manifest.jsonl'), 'utf8'), '"malignantFrom":"4"')
   t.ok(existsSync(join(at('p'), 'labels', 'keras-csv', 'annotations.csv')))
 
   const stats = await run('data', 'stats', at('p'), '--plots', at('plots'))

@@ -4,7 +4,7 @@ import { EXPORT_FORMATS, type ExportFormat } from '../../tasks/names.js'
 import type { PrepareDatasetOptions } from '../../tasks/prepare.js'
 import { type CommandFile, integerFrom } from '../command.js'
 import { progressBar } from '../progress-bar.js'
-import { declareReading, type ReadingFlags, sourceOptions } from '../reading-options.js'
+import { dataConfig, declareReading, type ReadingFlags, sourceOptions } from '../reading-options.js'
 import { declareSplit, type SplitFlags, splitOptions } from '../split-options.js'
 
 interface PrepareFlags extends ReadingFlags, SplitFlags {
@@ -12,6 +12,7 @@ interface PrepareFlags extends ReadingFlags, SplitFlags {
   crop: boolean
   maskBackground?: boolean
   writeLabels?: ExportFormat[]
+  crops?: 'msc' | 'ours' | true
   skipBroken?: boolean
   replace?: boolean
   workers?: number
@@ -35,6 +36,12 @@ export const dataPrepareCommand: CommandFile = {
           '--write-labels <formats>',
           'also write the annotations as coco, csv, voc or yolo, separated by commas, to labels/ in the folder',
         ).argParser(parseFormats),
+      )
+      .addOption(
+        new Option(
+          '--crops [rule]',
+          'also write the fixed set of patches as 16-bit PNG and COCO to crops/ in the folder, placed as the MSc project did or by our rules',
+        ).choices(['msc', 'ours']),
       )
       .option('--skip-broken', 'leave out unreadable images; they are counted and named')
       .option('--replace', 'rebuild a folder that was prepared with other options')
@@ -65,6 +72,9 @@ export const dataPrepareCommand: CommandFile = {
         )
       },
       onProgress: ({ done, total }) => bar.update(done, total),
+      ...(flags.crops === undefined
+        ? {}
+        : { crops: { rule: flags.crops === 'ours' ? 'ours' : 'msc', config: await dataConfig(global, undefined) } }),
       ...(flags.maskBackground === undefined ? {} : { maskBackground: true }),
       ...(flags.skipBroken === undefined ? {} : { skipBroken: true }),
       ...(flags.replace === undefined ? {} : { replace: true }),
@@ -90,6 +100,11 @@ export const dataPrepareCommand: CommandFile = {
           `  statistics fold ${k}: mean ${s.mean.toFixed(3)}, standard deviation ${s.std.toFixed(3)} over non-zero training pixels`,
       ),
       ...summary.labels.map((folder) => `  annotations in ${folder}`),
+      ...(summary.crops === null
+        ? []
+        : [
+            `  ${summary.crops.patches} patches in ${summary.crops.folder}: ${summary.crops.positive} of lesions, ${summary.crops.negative} negative, ${summary.crops.boxes} boxes, ${summary.crops.skippedLesions} lesions too large`,
+          ]),
       ...summary.skipped.map((s) => `  skipped ${s.id}: ${s.code}: ${s.message}`),
     ]
     io.stdout(`${lines.join('\n')}\n`)

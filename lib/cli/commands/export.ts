@@ -157,5 +157,9 @@ function variantTable(variants: ExportOutcome['variants']): string[] {
     }),
   ]
   const { images, split } = first
-  return ['', `on ${images} images of the ${split} part, 95 % by paired resamples of patients:`, ...textTable(head, rows)]
+  return [
+    '',
+    `on ${images} images of the ${split} part, 95 % by paired resamples of patients:`,
+    ...textTable(head, rows),
+  ]
 }

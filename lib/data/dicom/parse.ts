@@ -53,6 +53,7 @@ export const TAGS = {
   viewCode: 0x00540220,
   presentationShape: 0x20500020,
   sharedGroups: 0x52009229,
+  perFrameGroups: 0x52009230,
   extendedOffsets: 0x7fe00001,
 } as const
 
@@ -111,6 +112,12 @@ export function numberOf(elements: Elements, tag: number): number | undefined {
 /** Items of a sequence. */
 export function itemsOf(elements: Elements, tag: number): Elements[] {
   return (elements.get(tag) ?? []).filter((item): item is Elements => item instanceof Map)
+}
+
+/** Functional groups of a multi-frame object that hold for a frame: its own before the shared ones. */
+export function groupsOf(elements: Elements, frame: number): Elements[] {
+  const own = itemsOf(elements, TAGS.perFrameGroups)[frame]
+  return [...(own === undefined ? [] : [own]), ...itemsOf(elements, TAGS.sharedGroups)]
 }
 
 /** Bytes of a binary element. */

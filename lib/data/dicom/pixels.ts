@@ -8,7 +8,7 @@ import { MAX_PIXELS } from '../raster.js'
 import { colour, decodeFrame, type TransferSyntax, transferSyntaxOf } from './codecs.js'
 import { groupFragments, joinFragments } from './fragments.js'
 import { readLut } from './lut.js'
-import { bytesOf, type DicomFile, type Elements, itemsOf, NESTED, numberOf, TAGS, textOf } from './parse.js'
+import { bytesOf, type DicomFile, type Elements, groupsOf, itemsOf, NESTED, numberOf, TAGS, textOf } from './parse.js'
 
 export interface ImageWarning {
   rule: string
@@ -238,12 +238,12 @@ function readExtendedOffsets(elements: Elements): number[] {
   return Array.from({ length: Math.floor(bytes.length / 8) }, (_, n) => Number(view.getBigUint64(8 * n, true)))
 }
 
-/** Steps 3 to 7: padding, modality, inversion, rounding. */
-export function finishPixels({ elements }: DicomFile, stored: StoredFrame): FinishedFrame {
+/** Steps 3 to 7 of a frame: padding, modality, inversion, rounding. */
+export function finishPixels({ elements }: DicomFile, stored: StoredFrame, frame = 0): FinishedFrame {
   const { values, bits, signed } = stored
   const warnings: ImageWarning[] = []
   const [low, high] = storedRange(bits, signed)
-  const modality = modalityOf(elements)
+  const modality = modalityOf(elements, frame)
   const inverted = textOf(elements, TAGS.photometric) === 'MONOCHROME1'
   const shape = textOf(elements, TAGS.presentationShape)
   if ((inverted && shape === 'IDENTITY') || (!inverted && shape === 'INVERSE')) {
@@ -285,10 +285,10 @@ interface Modality {
 }
 
 /** Step 4: the modality table, else slope and intercept. */
-function modalityOf(elements: Elements): Modality {
+function modalityOf(elements: Elements, frame: number): Modality {
   const transformation = [
     elements,
-    ...itemsOf(elements, TAGS.sharedGroups).flatMap((group) => itemsOf(group, NESTED.valueTransformation)),
+    ...groupsOf(elements, frame).flatMap((group) => itemsOf(group, NESTED.valueTransformation)),
   ]
   const item = transformation.flatMap((from) => itemsOf(from, TAGS.modalityLut))[0]
   const signed = numberOf(elements, TAGS.pixelRepresentation) === 1

@@ -1,7 +1,7 @@
 // Pixel spacing of a DICOM mammogram in millimetres at the breast, row before column. Several elements may hold one; the order in
 // which they are believed is datasets spec 3.4. DetectorElementSpacing is never one of them: it describes the detector.
 import { DataError } from '../../errors.js'
-import { type DicomFile, itemsOf, NESTED, numbersOf, TAGS, textOf } from './parse.js'
+import { type DicomFile, groupsOf, itemsOf, NESTED, numbersOf, TAGS, textOf } from './parse.js'
 import type { ImageWarning } from './pixels.js'
 
 export interface Spacing {
@@ -16,9 +16,9 @@ export interface Spacing {
 const RANGE = [0.02, 0.3] as const
 const TOLERANCE = 0.01
 
-/** Throws ERR_MAMMO_DICOM when pixels are not square by more than 1 %. */
-export function spacingOf({ elements, where }: DicomFile): Spacing {
-  const measures = itemsOf(elements, TAGS.sharedGroups).flatMap((group) => itemsOf(group, NESTED.pixelMeasures))
+/** Of a frame, 0-based. Throws ERR_MAMMO_DICOM when pixels are not square by more than 1 %. */
+export function spacingOf({ elements, where }: DicomFile, frame = 0): Spacing {
+  const measures = groupsOf(elements, frame).flatMap((group) => itemsOf(group, NESTED.pixelMeasures))
   const pixelSpacing =
     pair(numbersOf(elements, TAGS.pixelSpacing)) ?? measures.map((item) => pair(numbersOf(item, TAGS.pixelSpacing)))[0]
   const calibrated = textOf(elements, TAGS.spacingCalibration) !== ''

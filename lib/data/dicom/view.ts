@@ -39,6 +39,16 @@ export function lateralityOf(elements: Elements): Laterality | null {
   return null
 }
 
+/**
+ * The side that PatientOrientation implies: rows that run towards the front (A) begin at the chest wall, as those of a left breast do; rows
+ * towards the back (P) end there. Null where it says neither. It only confirms.
+ */
+export function lateralityOfOrientation(elements: Elements): Laterality | null {
+  const row = textOf(elements, TAGS.patientOrientation)
+  if (row.startsWith('A')) return 'L'
+  return row.startsWith('P') ? 'R' : null
+}
+
 /** The view that a table or file name writes: `MLO`, `ml`, `CC`, ...; `other` for unknown text, null for none. */
 export function viewFromText(text: string): View | null {
   const key = text.trim().toUpperCase()

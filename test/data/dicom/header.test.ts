@@ -5,6 +5,7 @@ import { spacingOf } from '../../../lib/data/dicom/spacing.js'
 import {
   lateralityFromText,
   lateralityOf,
+  lateralityOfOrientation,
   lateralityOfPixels,
   viewFromText,
   viewOf,
@@ -35,6 +36,13 @@ t.test('spacing in its order', async (t) => {
   t.match(spacingOf(file([TAGS.pixelSpacing, [0.6, 0.6]])).warnings, [{ message: /outside/ }])
   t.throws(() => spacingOf(file([TAGS.pixelSpacing, [0.07, 0.08]])), { code: 'ERR_MAMMO_DICOM', message: /square/ })
   t.same(spacingOf(file([TAGS.pixelSpacing, ['', '']])).spacingMm, null, 'empty is none')
+  const measures = (mm: number) => new Map([[0x00289110, [new Map([[TAGS.pixelSpacing, [mm, mm]]])]]])
+  const groups: [number, unknown[]][] = [
+    [TAGS.sharedGroups, [measures(0.1)]],
+    [TAGS.perFrameGroups, [measures(0.05), new Map()]],
+  ]
+  t.same(spacingOf(file(...groups), 0).spacingMm, [0.05, 0.05], "a frame's own group before the shared one")
+  t.same(spacingOf(file(...groups), 1).spacingMm, [0.1, 0.1])
 })
 
 t.test('side and view', async (t) => {
@@ -47,6 +55,9 @@ t.test('side and view', async (t) => {
   t.equal(lateralityOf(elements([TAGS.imageLaterality, ['L']], [TAGS.laterality, ['R']])), 'L')
   t.equal(lateralityOf(elements([TAGS.laterality, ['R']])), 'R')
   t.equal(lateralityOf(elements([TAGS.laterality, ['B']])), null)
+  t.equal(lateralityOfOrientation(elements([TAGS.patientOrientation, ['A', 'R']])), 'L')
+  t.equal(lateralityOfOrientation(elements([TAGS.patientOrientation, ['P', 'FL']])), 'R')
+  t.equal(lateralityOfOrientation(elements([TAGS.patientOrientation, ['']])), null)
   t.same(['left', 'R', 'both'].map(lateralityFromText), ['L', 'R', null])
   t.same(['mlo', '', 'xx'].map(viewFromText), ['MLO', null, 'other'])
   const pixels = new Uint16Array(160).map((_, i) => (i % 16 < 8 ? 100 : 0))
