@@ -359,7 +359,9 @@ function initialReason(name: string, plan: ImportPlan): string {
 function refuseHalfBackbone(plan: ImportPlan, filled: ReadonlySet<string>, model: ImportModel, path: string): void {
   const own = model.parameters.filter(({ name }) => name.startsWith('backbone.'))
   const statistics = (name: string) => /\.running_(mean|var)$/.test(name)
-  const weights = own.filter(({ name }) => !statistics(name))
+  // Norms that this detector adds behind the last features of ConvNeXt.
+  const ours = (name: string) => name.startsWith('backbone.tap_norm.')
+  const weights = own.filter(({ name }) => !statistics(name) && !ours(name))
   const absent = weights.filter(({ name }) => !filled.has(name))
   const given = weights.length - absent.length
   const unknown = plan.skipped.filter(({ reason }) => reason === 'the model has no parameter of that name')
@@ -377,7 +379,7 @@ function refuseHalfBackbone(plan: ImportPlan, filled: ReadonlySet<string>, model
     )
   }
   if (model.config.norm !== 'frozen') return
-  const missing = own.find(({ name }) => !filled.has(name))
+  const missing = own.find(({ name }) => !filled.has(name) && !ours(name))
   if (missing !== undefined) {
     throw new TrainingError(
       'CHECKPOINT',

@@ -68,7 +68,8 @@ export function fromClassifier(name: string, known: (ours: string) => boolean): 
   const spelled = OLD_SPELLINGS.reduce((text, [old, now]) => text.replace(old, now), name)
   const body = /^backbone\.body\.(.+)$/.exec(spelled)?.[1]
   const candidates = [spelled, `backbone.${spelled}`, `backbone.features.${body ?? spelled}`, `backbone.${body}`]
-  return candidates.find(known)
+  // A layer scale is a parameter of its own there and a layer with one here.
+  return candidates.flatMap((candidate) => [candidate, `${candidate}.weight`]).find(known)
 }
 
 /** Torchvision's present spelling of one of our names; undefined where torchvision has no such parameter. `lowest` is its first level. */
@@ -147,27 +148,11 @@ const KERAS_DENSENET_RULES: Rule[] = [
   [/^bn$/, () => 'backbone.features.norm5'],
 ]
 
-/** Blocks of each stage of MobileNet v1 as timm groups them. */
-const MOBILENET_STAGES = [1, 2, 2, 6, 2]
-
-const KERAS_MOBILENET_RULES: Rule[] = [
-  [/^conv1$/, () => 'backbone.conv_stem'],
-  [/^conv1_bn$/, () => 'backbone.bn1'],
-  [/^conv_(dw|pw)_(\d+)$/, ([, kind, k]) => `${mobileBlock(Number(k))}.conv_${kind}`],
-  [/^conv_(dw|pw)_(\d+)_bn$/, ([, kind, k]) => `${mobileBlock(Number(k))}.${kind === 'dw' ? 'bn1' : 'bn2'}`],
-]
+/** Our names are those of keras-applications, the only source of these weights. */
+const KERAS_MOBILENET_RULES: Rule[] = [[/^(conv1|conv_[dp]w_\d+)(_bn)?$/, ([layer]) => `backbone.${layer}`]]
 
 function denseLayer(stage: string, index: string): string {
   return `backbone.features.denseblock${Number(stage) - 1}.denselayer${index}`
-}
-
-function mobileBlock(number: number): string {
-  let index = number - 1
-  for (const [stage, blocks] of MOBILENET_STAGES.entries()) {
-    if (index < blocks) return `backbone.blocks.${stage}.${index}`
-    index -= blocks
-  }
-  return 'backbone.blocks.none'
 }
 
 /** Convolutions stand between ReLUs and pools in torchvision's list: block b, convolution c -> its place. */

@@ -269,7 +269,7 @@ t.test('keras: transposed, biases into the means, stems scaled', (t) => {
 })
 
 t.test('depthwise kernels and layers that are 1x1 convolutions', (t) => {
-  const of = model([['backbone.blocks.0.0.conv_dw.weight', [6, 1, 2, 2]]], {
+  const of = model([['backbone.conv_dw_1.weight', [6, 1, 2, 2]]], {
     backbone: 'mobilenet_v1_100',
     norm: 'train',
   })

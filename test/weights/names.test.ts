@@ -1,5 +1,5 @@
 import t from 'tap'
-import { fromKeras, fromTorchvision, mapParameters, toTorchvision } from '../../lib/weights/names.js'
+import { fromClassifier, fromKeras, fromTorchvision, mapParameters, toTorchvision } from '../../lib/weights/names.js'
 import { oracleJson } from '../oracles.js'
 
 t.test('every entry of both torchvision models has a place and comes back', async (t) => {
@@ -42,9 +42,44 @@ t.test('every array of the keras files has a place', async (t) => {
     t.strictSame(unused, [], name)
     t.equal(new Set(mapped.values()).size, names.length, `${name}: no two share a place`)
   }
+  const vgg = layout['vgg16']!.datasets!.map(([path]) => path)
+  const { mapped, unused } = mapParameters(vgg, (path) => fromKeras(path, 'vgg16'))
+  t.strictSame(unused, [], 'vgg16')
+  t.equal(new Set(mapped.values()).size, vgg.length)
   t.equal(fromKeras('res3b2_branch2a/res3b2_branch2a/kernel:0'), 'backbone.layer2.2.conv1.weight')
   t.equal(fromKeras('bn5c_branch2c/moving_variance:0'), 'backbone.layer4.2.bn3.running_var')
   t.equal(fromKeras('res2a_branch1/kernel:0'), 'backbone.layer1.0.downsample.0.weight')
   t.equal(fromKeras('block1_conv1/kernel:0'), undefined)
   t.equal(fromKeras('conv1/what:0'), undefined)
+})
+
+t.test('layers of keras-applications, by family', async (t) => {
+  const at = (backbone: string, layer: string, array = 'kernel:0') => fromKeras(`${layer}/${array}`, backbone)
+  t.equal(at('vgg16', 'block5_conv3'), 'backbone.features.28.weight')
+  t.equal(at('vgg19', 'block5_conv4', 'bias:0'), 'backbone.features.34.bias')
+  t.equal(at('vgg16', 'block1_conv1'), 'backbone.features.0.weight')
+  t.equal(at('resnet50', 'conv4_block6_2_bn', 'gamma:0'), 'backbone.layer3.5.bn2.weight')
+  t.equal(at('resnet50', 'conv2_block1_0_conv', 'bias:0'), 'backbone.layer1.0.downsample.0.bias')
+  t.equal(at('densenet121', 'conv1/conv'), 'backbone.features.conv0.weight')
+  t.equal(at('densenet121', 'conv1/bn', 'moving_mean:0'), 'backbone.features.norm0.running_mean')
+  t.equal(at('densenet121', 'conv3_block12_2_conv'), 'backbone.features.denseblock2.denselayer12.conv2.weight')
+  t.equal(at('densenet121', 'conv3_block1_0_bn', 'beta:0'), 'backbone.features.denseblock2.denselayer1.norm1.bias')
+  t.equal(at('densenet121', 'pool4_conv'), 'backbone.features.transition3.conv.weight')
+  t.equal(at('mobilenet_v1_050', 'conv_dw_13', 'depthwise_kernel:0'), 'backbone.conv_dw_13.weight')
+  t.equal(at('mobilenet_v1_050', 'conv_pw_1_bn', 'moving_variance:0'), 'backbone.conv_pw_1_bn.running_var')
+  for (const backbone of ['vgg16', 'densenet121', 'mobilenet_v1_100']) {
+    t.equal(at(backbone, 'C5_reduced'), 'fpn.lateral.5.weight', `${backbone}: the pyramid`)
+    t.equal(at(backbone, 'pyramid_regression_3', 'bias:0'), 'head.box.tower.3.conv.bias', `${backbone}: the heads`)
+  }
+})
+
+t.test('older and other spellings of backbones alone', async (t) => {
+  const known = (names: string[]) => (ours: string) => names.includes(ours)
+  const dense = 'backbone.features.denseblock1.denselayer2.norm1.weight'
+  t.equal(fromClassifier('features.denseblock1.denselayer2.norm.1.weight', known([dense])), dense)
+  t.equal(fromClassifier('backbone.body.denseblock1.denselayer2.norm1.weight', known([dense])), dense)
+  const scale = 'backbone.features.1.0.layer_scale.weight'
+  t.equal(fromClassifier('features.1.0.layer_scale', known([scale])), scale)
+  t.equal(fromClassifier('layer0.conv1.weight', known(['backbone.conv1.weight'])), 'backbone.conv1.weight')
+  t.equal(fromClassifier('classifier.weight', known([dense])), undefined)
 })
