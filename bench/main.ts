@@ -40,6 +40,7 @@ const program = new Command('bench')
   .option('--rounds <n>', 'processes per side', Number, 3)
   .option('--count <n>', "timed runs per process instead of the trial's own", Number)
   .option('--out <file>', 'result file')
+  .option('--variants <text>', 'only variants whose name holds this text, such as 1024x1024')
   .option('--threads <n>', 'threads of every side', Number)
   .allowExcessArguments(false)
 program.parse()
@@ -48,11 +49,12 @@ const words = program.args.includes('all') ? Object.keys(trials) : program.args
 const unknown = words.filter((word) => trials[word] === undefined)
 if (unknown.length > 0)
   program.error(`unknown trial ${unknown.join(', ')}; known: ${Object.keys(trials).join(', ')}, all`)
-const { rounds, count, threads, out } = program.opts<{
+const { rounds, count, threads, out, variants } = program.opts<{
   rounds: number
   count?: number
   threads?: number
   out?: string
+  variants?: string
 }>()
 const python = process.env['MAMMO_PEER_PYTHON']
 if (python === undefined)
@@ -63,6 +65,7 @@ const rows: Row[] = []
 for (const word of words) {
   const trial = trials[word]!
   for (const [variant, options] of Object.entries(trial.variants)) {
+    if (variants !== undefined && !variant.includes(variants)) continue
     const sides = trial.sides.filter((side) => side.runtime === 'node' || python !== undefined)
     const collected = new Map<Side, Measurement[]>(sides.map((side) => [side, []]))
     for (let round = 0; round < rounds; round++) {

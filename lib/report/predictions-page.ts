@@ -41,7 +41,7 @@ export async function predictionsPageHtml(data: PredictionsPage): Promise<string
       body: [
         table(
           'This run',
-          ['', ''],
+          ['measure', 'value'],
           [
             ['images', images.length],
             ['with detections', found],
@@ -83,7 +83,7 @@ export async function predictionsPageHtml(data: PredictionsPage): Promise<string
     sections.push({ title: 'Files', body: [html`<ul>${items}</ul>`] })
   }
   const notice =
-    'Research use only, not for diagnosis. A detection resembles the training masses; no detection excludes nothing.'
+    'Research use only, not for diagnosis. A detection resembles the training masses; where none is shown, nothing is excluded.'
   return page('Predictions', notice, sections)
 }
 
