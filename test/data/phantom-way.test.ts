@@ -12,6 +12,8 @@ import { createSampler } from '../../lib/data/sampler.js'
 import { synthesize } from '../../lib/data/synth.js'
 import { config } from './fixtures.js'
 
+t.setTimeout(600_000)
+/** 410 is the size of INbreast. */
 const COUNT = Number(process.env['MAMMO_PHANTOMS'] ?? 40)
 
 t.test(`${COUNT} phantoms with quirks`, { timeout: 600_000 }, async (t) => {
