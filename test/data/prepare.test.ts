@@ -10,6 +10,7 @@ import { cacheHash, openPrepared, openReader, readCrop } from '../../lib/data/pr
 import { readRaster } from '../../lib/data/raster.js'
 import { combineSums, pixelSums } from '../../lib/data/statistics.js'
 import type { ImageRecord } from '../../lib/data/types.js'
+import { randomStream } from '../../lib/random.js'
 import { lesion, record, writeImages } from './fixtures.js'
 
 function makeRecords(count = 12): ImageRecord[] {
@@ -39,9 +40,12 @@ if (process.argv[2] === 'killed') {
     workers: 2,
     onProgress: ({ done }) => {
       if (done === Number(after)) process.kill(process.pid, 'SIGKILL')
+      // Whoever kills from outside must know what was done.
+      if (after === 'reported') process.stdout.write('.')
     },
   })
 } else {
+  t.setTimeout(240_000)
   const root = t.testdir()
   const records = makeRecords()
   await writeImages(root, records)
@@ -117,6 +121,28 @@ if (process.argv[2] === 'killed') {
     await openPrepared(out, { verify: 'full' })
     t.notOk(existsSync(`${out}.partial`))
     t.same(await readdir(out, { recursive: true }).then((names) => names.filter((name) => name.includes('tmp'))), [])
+  })
+
+  t.test('kill -9 from outside at ten random moments: what was reported is kept, the hash is the same', async (t) => {
+    const folder = t.testdir()
+    const whole = await run(join(folder, 'whole'))
+    const random = randomStream(3, 'kill')
+    for (let n = 0; n < 10; n++) {
+      const out = join(folder, `killed${n}`)
+      const [after, delay] = [random.integer(11), random.uniform(0, 12)]
+      const child = spawn(process.execPath, [fileURLToPath(import.meta.url), 'killed', root, out, 'reported'])
+      let reported = 0
+      child.stdout.on('data', (part: Buffer) => {
+        const before = reported
+        reported += part.length
+        if (before <= after && reported > after) setTimeout(() => child.kill('SIGKILL'), delay)
+      })
+      await new Promise((resolve) => child.on('close', resolve))
+      const again = await run(out)
+      t.ok(again.cached >= reported, `killed after ${reported} images: ${again.cached} kept`)
+      t.equal(again.cacheHash, whole.cacheHash)
+      await openPrepared(out, { verify: 'full' })
+    }
   })
 
   t.test('flipped bits and missing pixels are found and mended', async (t) => {
