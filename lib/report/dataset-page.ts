@@ -27,6 +27,8 @@ export interface DatasetPage {
   boxes: Finding[]
   /** Null: pixels are not known yet. */
   duplicates: string[][] | null
+  /** What was odd in the headers of DICOM files, one entry per file; null where there is none to look at (prepared folder, raster files). */
+  dicom: Finding[] | null
   leaks: { rule: string; level: string; key: string; parts: string[]; ids: string[] }[]
   /** False: nothing to compare, as there is no split. */
   leaksChecked: boolean
@@ -56,6 +58,7 @@ export async function datasetPageHtml(data: DatasetPage): Promise<string> {
   sections.push(
     { title: 'Rules', body: rules(data.rules) },
     { title: 'Suspicious boxes', body: findings(data.boxes, 'No box is empty, outside, clipped or tiny.') },
+    { title: 'DICOM', body: dicom(data.dicom) },
     { title: 'Duplicates', body: duplicates(data.duplicates) },
     { title: 'Leaks', body: leaks(data) },
     { title: 'Memory and disk', body: [table('Plan', ['what', 'need'], data.plan)] },
@@ -110,12 +113,18 @@ function rules(all: DatasetPage['rules']): Html[] {
   ]
 }
 
-function findings(all: readonly Finding[], none: string): Html[] {
+function dicom(all: DatasetPage['dicom']): Html[] {
+  if (all === null)
+    return [paragraph('No DICOM file was read: headers are looked at in the dataset as it was downloaded.')]
+  return findings(all, 'No header contradicts itself, its image or its annotation.', 'Headers')
+}
+
+function findings(all: readonly Finding[], none: string, title = 'Boxes'): Html[] {
   if (all.length === 0) return [paragraph(none)]
   const head = ['rule', 'finding', 'where', 'what to do']
   return [
     table(
-      'Boxes',
+      title,
       head,
       few(all, ({ rule, message, where, fix }) => [rule, message, where, fix]),
     ),

@@ -24,6 +24,8 @@ export type DatasetCheck = CheckReport & {
   prepared: boolean
   /** A split was there to look for leaks in. */
   leaksChecked: boolean
+  /** Headers of DICOM files were read. */
+  dicomRead: boolean
 }
 
 export async function checkDataset(folder: string, options: CheckDatasetOptions = {}): Promise<DatasetCheck> {
@@ -37,7 +39,8 @@ export async function checkDataset(folder: string, options: CheckDatasetOptions 
   const anchors = config === undefined ? null : reportAnchors(trainingImages(input, config), config)
   const leaksChecked = input.split !== undefined || input.records.some((record) => record.split !== null)
   const prepared = input.records.every((record) => record.cache !== undefined)
-  return { ...report, anchors, prepared, leaksChecked }
+  const dicomRead = !prepared && input.records.some((record) => !record.source.transferSyntax.startsWith('image/'))
+  return { ...report, anchors, prepared, leaksChecked, dicomRead }
 }
 
 /** Writes the report as one HTML page. */
@@ -89,6 +92,7 @@ function pageOf(name: string, check: DatasetCheck): DatasetPage {
     coverage: check.anchors === null || check.anchors.coverage.boxes.length === 0 ? null : coverageOf(check.anchors),
     rules: rules.map(({ rule, level, count, example }) => ({ rule, level, count, ...example })),
     boxes: check.fixes.filter(({ rule }) => rule.startsWith('box/')),
+    dicom: check.dicomRead ? check.fixes.filter(({ rule }) => rule.startsWith('dicom/')) : null,
     duplicates: check.prepared ? check.duplicates : null,
     leaks: check.leaks,
     leaksChecked: check.leaksChecked,

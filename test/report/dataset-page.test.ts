@@ -13,6 +13,7 @@ const empty: DatasetPage = {
   rules: [],
   boxes: [],
   duplicates: null,
+  dicom: null,
   leaks: [],
   leaksChecked: false,
   plan: [['prepared folder, expected', '0.0 MiB']],
@@ -30,6 +31,10 @@ t.test('nothing to show is said in words', async (t) => {
     t.ok(html.includes(text), text)
   t.notMatch(html, '>Anchors<')
   t.match(await datasetPageHtml({ ...empty, leaksChecked: true, duplicates: [] }), 'is in two parts')
+  t.match(await datasetPageHtml(empty), 'No DICOM file was read')
+  t.match(await datasetPageHtml({ ...empty, dicom: [] }), 'No header contradicts itself')
+  const odd = { rule: 'dicom/side', message: 'header says L', where: 'a.dcm', fix: 'check the image' }
+  t.match(await datasetPageHtml({ ...empty, dicom: [odd] }), 'header says L')
 })
 
 t.test('findings are listed, escaped and cut off with a count', async (t) => {
