@@ -4,10 +4,12 @@ import { UsageError } from '../errors.js'
 import { loadBinding } from './load.js'
 import { translate } from './translate.js'
 import type {
+  BackboneGraph,
   BuildInfo,
   Detections,
   ImageBatch,
   LoadReport,
+  ModelConfig,
   NativeBinding,
   ParameterInfo,
   RawOutputs,
@@ -64,6 +66,8 @@ export interface Native {
   buildInfo(): BuildInfo
   /** Sets the engine's intra-op threads (>= 1); resolves to what is in force. */
   configure(threads: number): ReturnType<NativeBinding['configure']>
+  /** The layers of `model.backbone`. */
+  describeBackbone(model: ModelConfig): Promise<BackboneGraph>
   /** One op on given values, for tests and benchmarks; names and arguments stand in native/addon/op_calls.cc. */
   runOp(name: string, args: Record<string, unknown>): Promise<Record<string, unknown>>
   memory(): ReturnType<NativeBinding['memory']>
@@ -92,6 +96,9 @@ export function native(): Native {
     configure: async function configure(threads) {
       if (!Number.isInteger(threads) || threads < 1) refuse('threads', 'an integer >= 1', describe(threads))
       return guarded(() => binding.configure(threads), here(configure))
+    },
+    describeBackbone: async function describeBackbone(model) {
+      return JSON.parse(await guarded(() => binding.describeBackbone(JSON.stringify(model)), here(describeBackbone)))
     },
     runOp: async function runOp(name, args) {
       checkText('name', name)

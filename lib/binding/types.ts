@@ -18,11 +18,11 @@ export interface DetectorConfig {
 export type NormPolicy = 'frozen' | 'train' | 'group'
 
 export interface ModelConfig {
-  /** `resnet18|34|50|101|152`; later families add names. */
+  /** A name of lib/config/backbones.ts. */
   backbone: string
   /** Input channels of the stem, 1 or 3. */
   channels: 1 | 3
-  /** Output channels of the stem convolution; 64 in every published ResNet, smaller in test fixtures. */
+  /** Output channels of a ResNet's stem convolution; 64 in every published one, smaller in test fixtures. Other families ignore it. */
   stemWidth: number
   /** Bottleneck stride in the first 1x1 (keras-resnet, Caffe) instead of the 3x3 (torchvision). */
   strideIn1x1: boolean
@@ -50,11 +50,18 @@ export interface ModelConfig {
   checkpointActivations: boolean
 }
 
+/** A backbone as data: operations in execution order, as native/core/model/backbones builds them. */
 export interface BackboneGraph {
   nodes: BackboneNode[]
+  /** C2..C5 as far as the configuration reads them; `node` is an index into `nodes`. */
   taps: { level: number; node: number; channels: number; stride: number }[]
 }
 
+/**
+ * One operation. Parameters are called `<name>.weight`, `.bias`, `.running_mean`, `.running_var`. The rule of the names: `backbone.` +
+ * torchvision's state dict (SE networks: timm's; MobileNet v1: keras-applications' layer names). Linear layers are 1x1 convolutions
+ * (two trailing dimensions more) and a layer scale is `<name>.weight` [C].
+ */
 export interface BackboneNode {
   name: string
   op:
@@ -76,16 +83,22 @@ export interface BackboneNode {
     | 'mul'
     | 'concat'
     | 'scale'
+  /** Earlier nodes; -1 is the network's input. */
   inputs: number[]
+  /** 1 the stem, 2..5 as a pyramid level: what `frozenStages` counts. */
   stage: number
+  /** Of the output. */
   channels: number
+  /** Convolutions and pools. Padding: `symmetric` (k-1)/2 on each side; `tf` TensorFlow's `same`; `valid` none; `end` one pixel after, none before. */
   kernel?: number
   stride?: number
-  padding?: 'symmetric' | 'tf' | 'valid'
+  padding?: 'symmetric' | 'tf' | 'valid' | 'end'
+  /** Pools: partial windows at the end count. */
+  ceil?: boolean
   groups?: number
   bias?: boolean
+  /** Norms; layer norm runs over the channels of each position. */
   eps?: number
-  ceil?: boolean
 }
 
 export interface AnchorConfig {
@@ -326,6 +339,8 @@ export interface NativeBinding {
   configure(threads: number): Promise<{ threads: number; capability: string; cudaDevices: number; bf16: boolean }>
   /** `config` is a JSON text of `SessionConfig`. Parameters are initialised from the seed. */
   createSession(config: string): Promise<SessionHandle>
+  /** The layers of a backbone, without building it. `model` is a JSON text of `ModelConfig`; resolves to a JSON text of `BackboneGraph`. */
+  describeBackbone(model: string): Promise<string>
   /** Idempotent; waits for queued work of the session. */
   disposeSession(session: SessionHandle): Promise<void>
   parameters(session: SessionHandle): Promise<ParameterInfo[]>

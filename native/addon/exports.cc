@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/model/backbone.h"
 #include "environment.h"
 #include "napi_setup.h"
 #include "op_calls.h"
@@ -64,6 +65,15 @@ Napi::Value configure(const Info& info) {
   return queue(
       info, [threads](Engine&, Owner) { return configure_engine(static_cast<int>(threads)); },
       kToJs);
+}
+
+Napi::Value describe_backbone_call(const Info& info) {
+  return queue(
+      info,
+      [text = read_text(info[0], "model")](Engine&, Owner) {
+        return describe_backbone(parse_model_config(text));
+      },
+      [](Napi::Env env, const std::string& text) { return Napi::String::New(env, text); });
 }
 
 Napi::Value create_session(const Info& info) {
@@ -212,6 +222,7 @@ struct Function {
 constexpr Function kFunctions[] = {
     {"buildInfo", build_info},
     {"configure", guarded<configure>},
+    {"describeBackbone", guarded<describe_backbone_call>},
     {"createSession", guarded<create_session>},
     {"disposeSession", guarded<dispose_session>},
     {"parameters", guarded<parameters>},

@@ -3,6 +3,7 @@
 // of lib/binding/types.ts.
 #include "core/config.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -10,6 +11,7 @@
 #include <string>
 
 #include "core/error.h"
+#include "core/model/backbone.h"
 
 namespace mammo {
 namespace {
@@ -327,13 +329,17 @@ void require_positive(const std::vector<double>& list, const std::string& key) {
     require(std::isfinite(value) && value > 0, key, "expected numbers above 0, got " + text(value));
 }
 
+std::string joined(const std::vector<std::string>& names) {
+  std::string list;
+  for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
+  return list;
+}
+
 void check(const ModelConfig& c) {
   const std::string m = "detector.model.";
-  const std::set<std::string> backbones{"resnet18", "resnet34", "resnet50", "resnet101",
-                                        "resnet152"};
-  require(backbones.contains(c.backbone), m + "backbone",
-          "expected one of resnet18, resnet34, resnet50, resnet101, resnet152, got " +
-              text(c.backbone));
+  const auto& names = backbone_names();
+  require(std::find(names.begin(), names.end(), c.backbone) != names.end(), m + "backbone",
+          "expected one of " + joined(names) + ", got " + text(c.backbone));
   require(c.channels == 1 || c.channels == 3, m + "channels",
           "expected 1 or 3, got " + text(c.channels));
   require_range(c.stem_width, 1, 1024, m + "stemWidth");
@@ -446,6 +452,16 @@ SessionConfig parse_session_config(const std::string& json) {
   check(config.optimizer);
   require(config.precision != Precision::kFp16, "precision",
           "fp16 training is not available, use bf16 or fp32");
+  return config;
+}
+
+ModelConfig parse_model_config(const std::string& json) {
+  const Json root = parse_text(json);
+  ModelConfig config{};
+  Reader reader(root, "detector.model");
+  model_fields(reader, config);
+  reader.finish();
+  check(config);
   return config;
 }
 

@@ -134,6 +134,9 @@ struct SessionConfig {
 /// unlike levels) are errors here too.
 SessionConfig parse_session_config(const std::string& json);
 
+/// The same rules for the JSON text of a ModelConfig alone.
+ModelConfig parse_model_config(const std::string& json);
+
 /// Those parts of a DetectorConfig that the text holds, by the same rules; absent parts stay empty
 /// and must not be used. For single ops in tests and benchmarks.
 DetectorConfig parse_detector_parts(const std::string& json);

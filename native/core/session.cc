@@ -174,7 +174,7 @@ struct Session::State {
   }
 
   AnchorGrid grid(const std::array<int64_t, 2>& canvas) const {
-    return make_anchor_grid(detector().anchors, grid_sizes(detector().model, canvas), canvas);
+    return make_anchor_grid(detector().anchors, grid_sizes(net, canvas), canvas);
   }
 
   const Parameter& parameter(const std::string& name) const {
@@ -363,7 +363,7 @@ RawOutputs Session::forward(const ImageBatch& batch) {
   const at::Tensor input = s.cast(s.load(batch, image_sizes(batch)));
   const HeadOutputs outputs = mammo::forward(s.net, input);
   RawOutputs raw;
-  const std::vector<GridSize> grids = grid_sizes(s.detector().model, batch.canvas);
+  const std::vector<GridSize> grids = grid_sizes(s.net, batch.canvas);
   for (const GridSize& grid : grids) raw.grids.insert(raw.grids.end(), grid.begin(), grid.end());
   raw.logits = to_vector<float>(outputs.logits);
   raw.deltas = to_vector<float>(outputs.deltas);

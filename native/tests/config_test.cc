@@ -62,7 +62,7 @@ void wrong_types_and_names() {
          "detector.coder.weights: expected four numbers");
   refuse("/deterministic", 1, "deterministic: expected true or false");
   refuse("/seed", -1, "seed");
-  refuse("/detector/model/backbone", "vgg16", "resnet18");
+  refuse("/detector/model/backbone", "vgg17", "resnet18");
   refuse("/precision", "fp16", "precision");
 }
 

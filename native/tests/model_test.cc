@@ -16,6 +16,13 @@ Retinanet make(const ModelConfig& config, uint64_t seed = 1, int anchors = 9) {
   return make_retinanet(config, anchors, at::detail::createCPUGenerator(seed), at::kCPU);
 }
 
+const Node& node(const Retinanet& net, const std::string& name) {
+  for (const Node& n : net.backbone.nodes) {
+    if (n.name == name) return n;
+  }
+  throw std::runtime_error("no node is called " + name);
+}
+
 struct Counts {
   int64_t trainable = 0, norm = 0, buffer = 0;
 };
@@ -98,7 +105,7 @@ void shapes_of_any_levels() {
         at::NoGradGuard no_grad;
         const at::Tensor x = random_input({2, 1, canvas[0], canvas[1]});
         const std::vector<at::Tensor> maps = fpn_forward(net.fpn, backbone_forward(net, x));
-        const std::vector<GridSize> grids = grid_sizes(c, canvas);
+        const std::vector<GridSize> grids = grid_sizes(net, canvas);
         EXPECT_EQUAL(maps.size(), levels.size());
         int64_t total = 0;
         for (size_t i = 0; i < maps.size(); ++i) {
@@ -121,7 +128,7 @@ void tf_padding_shifts_even_sizes() {
     for (const int64_t kernel : {3, 7}) {
       const at::Tensor x = random_input({1, 1, size, size}),
                        w = random_input({1, 1, kernel, kernel}, 4);
-      const at::Tensor y = convolve(Conv{w, {}, 2, Padding::kTf}, x);
+      const at::Tensor y = convolve(Conv{w, {}, 2, Border::kTf}, x);
       const int64_t out = (size + 1) / 2;
       EXPECT((y.sizes() == at::IntArrayRef{1, 1, out, out}));
       const int64_t before = ((out - 1) * 2 + kernel - size) / 2;
@@ -143,8 +150,8 @@ void tf_padding_shifts_even_sizes() {
     }
   }
   const at::Tensor negative = at::full({1, 1, 4, 4}, -5.0);
-  EXPECT_EQUAL(max_pool(negative, Padding::kTf).max().item<double>(), -5.0);
-  EXPECT_EQUAL(max_pool(negative, Padding::kSymmetric).max().item<double>(), -5.0);
+  EXPECT_EQUAL(max_pool(negative, {3, 2, Border::kTf}).max().item<double>(), -5.0);
+  EXPECT_EQUAL(max_pool(negative, {3, 2, Border::kSymmetric}).max().item<double>(), -5.0);
 }
 
 void frozen_norm_is_batch_norm_with_running_statistics() {
@@ -153,12 +160,12 @@ void frozen_norm_is_batch_norm_with_running_statistics() {
   Retinanet net = make(c);
   disturb(net);
   at::NoGradGuard no_grad;
-  const ConvNorm& layer = net.backbone.blocks[0].body[0];
+  const Conv& conv = node(net, "backbone.layer1.0.conv1").conv;
+  const Norm& norm = node(net, "backbone.layer1.0.bn1").norm;
   const at::Tensor x = random_input({2, 8, 17, 13});
-  const at::Tensor expected =
-      at::batch_norm(convolve(layer.conv, x), layer.norm.weight, layer.norm.bias, layer.norm.mean,
-                     layer.norm.variance, false, 0.1, c.norm_eps, false);
-  EXPECT_NEAR(distance(convolve(layer, x, Phase::kTrain), expected), 0, 1e-5);
+  const at::Tensor expected = at::batch_norm(convolve(conv, x), norm.weight, norm.bias, norm.mean,
+                                             norm.variance, false, 0.1, c.norm_eps, false);
+  EXPECT_NEAR(distance(convolve(conv, norm, x, Phase::kTrain), expected), 0, 1e-5);
 }
 
 void train_norm_moves_its_statistics_once() {
@@ -166,14 +173,15 @@ void train_norm_moves_its_statistics_once() {
   c.norm = NormPolicy::kTrain;
   Retinanet net = make(c);
   at::NoGradGuard no_grad;
-  const ConvNorm& layer = net.backbone.blocks[0].body[0];
+  const Conv& conv = node(net, "backbone.layer1.0.conv1").conv;
+  const Norm& norm = node(net, "backbone.layer1.0.bn1").norm;
   const at::Tensor x = random_input({2, 8, 17, 13});
-  const at::Tensor y = convolve(layer.conv, x);
-  convolve(layer, x, Phase::kRecompute);
-  convolve(layer, x, Phase::kEvaluate);
-  EXPECT_EQUAL(layer.norm.mean.abs().max().item<double>(), 0);
-  const at::Tensor out = convolve(layer, x, Phase::kTrain);
-  EXPECT_NEAR(distance(layer.norm.mean, 0.1 * y.mean({0, 2, 3})), 0, 1e-6);
+  const at::Tensor y = convolve(conv, x);
+  convolve(conv, norm, x, Phase::kRecompute);
+  convolve(conv, norm, x, Phase::kEvaluate);
+  EXPECT_EQUAL(norm.mean.abs().max().item<double>(), 0);
+  const at::Tensor out = convolve(conv, norm, x, Phase::kTrain);
+  EXPECT_NEAR(distance(norm.mean, 0.1 * y.mean({0, 2, 3})), 0, 1e-6);
   EXPECT_NEAR(out.mean().item<double>(), 0, 1e-5);
 }
 
@@ -282,12 +290,12 @@ void stride_placement() {
   ModelConfig c = test::default_config().detector.model;
   c.stem_width = 4;
   Retinanet net = make(c);
-  EXPECT_EQUAL(net.backbone.blocks[3].body[0].conv.stride, 1);
-  EXPECT_EQUAL(net.backbone.blocks[3].body[1].conv.stride, 2);
+  EXPECT_EQUAL(node(net, "backbone.layer2.0.conv1").conv.stride, 1);
+  EXPECT_EQUAL(node(net, "backbone.layer2.0.conv2").conv.stride, 2);
   c.stride_in_1x1 = true;
   net = make(c);
-  EXPECT_EQUAL(net.backbone.blocks[3].body[0].conv.stride, 2);
-  EXPECT_EQUAL(net.backbone.blocks[3].body[1].conv.stride, 1);
+  EXPECT_EQUAL(node(net, "backbone.layer2.0.conv1").conv.stride, 2);
+  EXPECT_EQUAL(node(net, "backbone.layer2.0.conv2").conv.stride, 1);
 }
 
 }  // namespace

@@ -22,8 +22,8 @@ Fpn make_fpn(const ModelConfig& config, const std::array<int, 6>& channels, Buil
       fpn.output[level] = builder.conv(name("output", level), 0, {width, width, 3, 1, true}, init);
     } else {
       const int in = level == 6 && config.p6_from_c5 ? channels[5] : width;
-      fpn.extra[level] =
-          builder.conv(name("extra", level), 0, {in, width, 3, 2, true, config.padding}, init);
+      fpn.extra[level] = builder.conv(name("extra", level), 0,
+                                      {in, width, 3, 2, true, border(config.padding)}, init);
     }
   }
   return fpn;

@@ -7,11 +7,10 @@
 #include <vector>
 
 #include "core/config.h"
+#include "core/model/backbone.h"
 #include "core/model/layers.h"
 
 namespace mammo {
-
-using Taps = std::array<at::Tensor, 6>;  // [2..5]: C2..C5; unused ones are undefined
 
 struct Fpn {
   std::vector<int> levels;

@@ -10,56 +10,79 @@
 namespace mammo {
 namespace {
 
-// TensorFlow's `same` for stride 2 and an odd kernel: odd sizes pad like PyTorch, even sizes one
-// less before.
-std::pair<int64_t, int64_t> tf_padding(int64_t size, int64_t kernel) {
-  const int64_t total = size % 2 == 0 ? kernel - 2 : kernel - 1;
-  return {total / 2, total - total / 2};
-}
-
-// The input with TensorFlow's padding, or nothing when symmetric padding gives the same.
-std::optional<at::Tensor> pad_tf(const at::Tensor& x, int64_t kernel, double value) {
-  const auto [top, bottom] = tf_padding(x.size(2), kernel);
-  const auto [left, right] = tf_padding(x.size(3), kernel);
-  if (top == bottom && left == right) return std::nullopt;
-  return at::constant_pad_nd(x, {left, right, top, bottom}, value);
-}
-
-at::Tensor convolve_with(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                         int stride, Padding padding) {
-  const int64_t kernel = weight.size(2);
-  int64_t pad = kernel / 2;
-  at::Tensor input = x;
-  if (stride == 2 && kernel > 1 && padding == Padding::kTf) {
-    if (auto padded = pad_tf(x, kernel, 0)) {
-      input = *padded;
-      pad = 0;
-    }
+// Pixels before and after. TensorFlow's `same` for stride 2 and an odd kernel: odd sizes pad like
+// PyTorch, even sizes one less before.
+std::pair<int64_t, int64_t> padding(const SlidingWindow& w, int64_t size) {
+  switch (w.border) {
+    case Border::kValid:
+      return {0, 0};
+    case Border::kEnd:
+      return {0, 1};
+    case Border::kTf:
+      if (w.stride == 2 && w.kernel > 1) {
+        const int64_t total = size % 2 == 0 ? w.kernel - 2 : w.kernel - 1;
+        return {total / 2, total - total / 2};
+      }
+      [[fallthrough]];
+    case Border::kSymmetric:
+      break;
   }
+  return {(w.kernel - 1) / 2, (w.kernel - 1) / 2};
+}
+
+// The input, padded where both sides differ, and the padding left to the operator.
+std::pair<at::Tensor, int64_t> pad(const at::Tensor& x, const SlidingWindow& w, double value) {
+  const auto [top, bottom] = padding(w, x.size(2));
+  const auto [left, right] = padding(w, x.size(3));
+  if (top == bottom && left == right && top == left) return {x, top};
+  return {at::constant_pad_nd(x, {left, right, top, bottom}, value), 0};
+}
+
+at::Tensor convolve_with(const Conv& layer, const at::Tensor& x, const at::Tensor& weight,
+                         const at::Tensor& bias) {
+  const SlidingWindow window{static_cast<int>(weight.size(2)), layer.stride, layer.border};
+  const auto [input, around] = pad(x, window, 0);
   const auto type = x.scalar_type();
-  return at::conv2d(input, weight.to(type), bias.defined() ? bias.to(type) : bias, {stride, stride},
-                    {pad, pad});
+  return at::conv2d(input, weight.to(type), bias.defined() ? bias.to(type) : bias,
+                    {layer.stride, layer.stride}, {around, around}, {1, 1}, layer.groups);
 }
 
 }  // namespace
 
-at::Tensor convolve(const Conv& layer, const at::Tensor& x) {
-  return convolve_with(x, layer.weight, layer.bias, layer.stride, layer.padding);
+Border border(Padding padding) {
+  return padding == Padding::kTf ? Border::kTf : Border::kSymmetric;
 }
 
-at::Tensor convolve(const ConvNorm& layer, const at::Tensor& x, Phase phase) {
-  const Norm& norm = layer.norm;
-  if (norm.policy == NormPolicy::kGroup) return group_norm(norm, convolve(layer.conv, x));
-  if (norm.policy == NormPolicy::kTrain && phase != Phase::kEvaluate) {
-    const bool update = phase == Phase::kTrain;
-    return at::batch_norm(convolve(layer.conv, x), norm.weight, norm.bias,
-                          update ? norm.mean : at::Tensor(), update ? norm.variance : at::Tensor(),
-                          /*training=*/true, /*momentum=*/0.1, norm.eps, /*cudnn_enabled=*/true);
-  }
-  // A backbone convolution has no bias of its own.
+int64_t SlidingWindow::output(int64_t size) const {
+  const auto [before, after] = padding(*this, size);
+  const int64_t steps = size + before + after - kernel;
+  int64_t count = (ceil ? (steps + stride - 1) / stride : steps / stride) + 1;
+  // As PyTorch: the last window begins inside the image or its padding before.
+  if (ceil && (count - 1) * stride >= size + before) --count;
+  return count;
+}
+
+at::Tensor convolve(const Conv& layer, const at::Tensor& x) {
+  return convolve_with(layer, x, layer.weight, layer.bias);
+}
+
+at::Tensor convolve(const Conv& conv, const Norm& norm, const at::Tensor& x, Phase phase) {
+  const bool fixed = norm.policy == NormPolicy::kFrozen ||
+                     (norm.policy == NormPolicy::kTrain && phase == Phase::kEvaluate);
+  if (!fixed) return normalise(norm, convolve(conv, x), phase);
   const at::Tensor scale = norm.weight * (norm.variance + norm.eps).rsqrt();
-  return convolve_with(x, layer.conv.weight * scale.view({-1, 1, 1, 1}),
-                       norm.bias - norm.mean * scale, layer.conv.stride, layer.conv.padding);
+  const at::Tensor mean = conv.bias.defined() ? norm.mean - conv.bias : norm.mean;
+  return convolve_with(conv, x, conv.weight * scale.view({-1, 1, 1, 1}), norm.bias - mean * scale);
+}
+
+at::Tensor normalise(const Norm& norm, const at::Tensor& x, Phase phase) {
+  if (norm.policy == NormPolicy::kGroup) return group_norm(norm, x);
+  const bool batch = norm.policy == NormPolicy::kTrain && phase != Phase::kEvaluate;
+  // The second forward of a checkpointed block leaves the running statistics alone.
+  const bool running = !batch || phase == Phase::kTrain;
+  return at::batch_norm(x, norm.weight, norm.bias, running ? norm.mean : at::Tensor(),
+                        running ? norm.variance : at::Tensor(), batch, norm.momentum, norm.eps,
+                        /*cudnn_enabled=*/true);
 }
 
 at::Tensor group_norm(const Norm& layer, const at::Tensor& x) {
@@ -69,13 +92,22 @@ at::Tensor group_norm(const Norm& layer, const at::Tensor& x) {
       .to(x.scalar_type());
 }
 
-at::Tensor max_pool(const at::Tensor& x, Padding padding) {
-  if (padding == Padding::kTf) {
-    if (auto padded = pad_tf(x, 3, -std::numeric_limits<double>::infinity())) {
-      return at::max_pool2d(*padded, {3, 3}, {2, 2});
-    }
-  }
-  return at::max_pool2d(x, {3, 3}, {2, 2}, {1, 1});
+at::Tensor layer_norm(const Norm& layer, const at::Tensor& x) {
+  const at::Tensor last = x.permute({0, 2, 3, 1});
+  return at::layer_norm(last.to(at::kFloat), {x.size(1)}, layer.weight, layer.bias, layer.eps)
+      .to(x.scalar_type())
+      .permute({0, 3, 1, 2});
+}
+
+at::Tensor max_pool(const at::Tensor& x, const SlidingWindow& window) {
+  const auto [input, around] = pad(x, window, -std::numeric_limits<double>::infinity());
+  return at::max_pool2d(input, {window.kernel, window.kernel}, {window.stride, window.stride},
+                        {around, around}, {1, 1}, window.ceil);
+}
+
+at::Tensor average_pool(const at::Tensor& x, const SlidingWindow& window) {
+  return at::avg_pool2d(x, {window.kernel, window.kernel}, {window.stride, window.stride}, {0, 0},
+                        window.ceil, /*count_include_pad=*/false);
 }
 
 at::Tensor Builder::add(const std::string& name, int stage, Role role, bool frozen,
@@ -85,27 +117,38 @@ at::Tensor Builder::add(const std::string& name, int stage, Role role, bool froz
   return stored;
 }
 
-Conv Builder::conv(const std::string& name, int stage, const ConvShape& shape, Init init,
-                   double bias) {
-  at::Tensor weight = at::empty({shape.out, shape.in, shape.kernel, shape.kernel});
-  const double area = static_cast<double>(shape.kernel) * shape.kernel;
+void Builder::fill(at::Tensor& weight, Init init, double area, int in, int out) {
   switch (init) {
     case Init::kKaimingNormalFanOut:
-      weight.normal_(0, std::sqrt(2 / (area * shape.out)), generator_);
+      weight.normal_(0, std::sqrt(2 / (area * out)), generator_);
       break;
     case Init::kSmallNormal:
       weight.normal_(0, 0.01, generator_);
       break;
+    case Init::kNormal02:
+      weight.normal_(0, 0.02, generator_);
+      break;
     case Init::kKaimingUniform:
     case Init::kGlorotUniform: {
-      const double bound = init == Init::kKaimingUniform
-                               ? std::sqrt(3 / (area * shape.in))
-                               : std::sqrt(6 / (area * (shape.in + shape.out)));
+      const double bound = init == Init::kKaimingUniform ? std::sqrt(3 / (area * in))
+                                                         : std::sqrt(6 / (area * (in + out)));
       weight.uniform_(-bound, bound, generator_);
     }
   }
-  Conv layer{
-      add(name + ".weight", stage, Role::kWeight, false, weight), {}, shape.stride, shape.padding};
+}
+
+Conv Builder::conv(const std::string& name, int stage, const ConvShape& shape, Init init,
+                   double bias) {
+  const int in = shape.in / shape.groups;
+  const std::array<int64_t, 4> size{shape.out, in, shape.kernel, shape.kernel};
+  const double area = static_cast<double>(shape.kernel) * shape.kernel;
+  at::Tensor weight = device_.is_meta() ? at::empty(size, at::device(device_)) : at::empty(size);
+  if (!device_.is_meta()) fill(weight, init, area, in, shape.out);
+  Conv layer{add(name + ".weight", stage, Role::kWeight, false, weight),
+             {},
+             shape.stride,
+             shape.border,
+             shape.groups};
   if (shape.bias) {
     layer.bias = add(name + ".bias", stage, Role::kBias, false, at::full({shape.out}, bias));
   }
@@ -126,6 +169,19 @@ Norm Builder::norm(const std::string& name, int stage, int channels, NormPolicy 
     layer.variance = add(name + ".running_var", stage, Role::kBuffer, true, at::ones({channels}));
   }
   return layer;
+}
+
+Norm Builder::layer_norm(const std::string& name, int stage, int channels, double eps) {
+  return {NormPolicy::kGroup,
+          add(name + ".weight", stage, Role::kNorm, false, at::ones({channels})),
+          add(name + ".bias", stage, Role::kNorm, false, at::zeros({channels})),
+          {},
+          {},
+          eps};
+}
+
+at::Tensor Builder::scale(const std::string& name, int stage, int channels, double value) {
+  return add(name + ".weight", stage, Role::kNorm, false, at::full({channels}, value));
 }
 
 }  // namespace mammo

@@ -13,11 +13,32 @@
 
 namespace mammo {
 
+/// Where the zeros of a convolution or the borders of a pool go. The first two are the
+/// configuration's Padding.
+enum class Border {
+  kSymmetric,  // (k - 1) / 2 on each side: ceil(n / stride)
+  kTf,         // TensorFlow's `same`: at stride 2 and even sizes one pixel less before
+  kValid,      // none: floor
+  kEnd,        // one pixel after, none before (keras-applications' MobileNet): floor
+};
+Border border(Padding padding);
+
+/// A sliding window: kernel k x k.
+struct SlidingWindow {
+  int kernel;
+  int stride = 1;
+  Border border = Border::kSymmetric;
+  bool ceil = false;  // pools: windows may begin inside and reach out
+  /// Size of the output of `size` pixels.
+  int64_t output(int64_t size) const;
+};
+
 struct Conv {
-  at::Tensor weight;  // [out, in, k, k], k odd
+  at::Tensor weight;  // [out, in / groups, k, k]
   at::Tensor bias;    // [out] or undefined
   int stride;
-  Padding padding;  // matters for stride 2 only
+  Border border;
+  int groups = 1;
 };
 
 /// Batch norm (running statistics used, or batch statistics) or group norm, by policy.
@@ -26,11 +47,7 @@ struct Norm {
   at::Tensor weight, bias;
   at::Tensor mean, variance;  // undefined for group
   double eps;
-};
-
-struct ConvNorm {
-  Conv conv;
-  Norm norm;
+  double momentum = 0.1;  // share of the new batch in the running statistics
 };
 
 /// What batch norm of policy `train` does. Frozen and group norm do the same in all three.
@@ -44,22 +61,32 @@ at::Tensor convolve(const Conv& layer, const at::Tensor& x);
 
 /// Convolution and norm. Where the statistics are fixed both are one convolution (the norm is
 /// folded into the weight).
-at::Tensor convolve(const ConvNorm& layer, const at::Tensor& x, Phase phase);
+at::Tensor convolve(const Conv& conv, const Norm& norm, const at::Tensor& x, Phase phase);
+
+/// The norm alone.
+at::Tensor normalise(const Norm& norm, const at::Tensor& x, Phase phase);
 
 at::Tensor group_norm(const Norm& layer, const at::Tensor& x);
 
-/// 3x3 maximum, stride 2; padding counts as -infinity.
-at::Tensor max_pool(const at::Tensor& x, Padding padding);
+/// Over the channels of each position: x [n, c, h, w], weight and bias [c].
+at::Tensor layer_norm(const Norm& layer, const at::Tensor& x);
+
+/// Padding counts as -infinity.
+at::Tensor max_pool(const at::Tensor& x, const SlidingWindow& window);
+
+/// Mean of the pixels inside; no padding.
+at::Tensor average_pool(const at::Tensor& x, const SlidingWindow& window);
 
 enum class Init {
   kKaimingNormalFanOut,  // N(0, 2 / (out k^2)): torchvision's backbones
   kKaimingUniform,       // bound sqrt(3 / fan in): torchvision's pyramid, a = 1
   kGlorotUniform,        // bound sqrt(6 / (fan in + fan out)): keras-retinanet's pyramid
   kSmallNormal,          // N(0, 0.01): heads
+  kNormal02,             // N(0, 0.02): ConvNeXt
 };
 
 /// Creates parameters in call order from one random stream, on the CPU, so that every device starts
-/// alike.
+/// alike. On the meta device they have shapes only.
 class Builder {
  public:
   Builder(ParameterList& list, at::Generator generator, at::Device device)
@@ -69,12 +96,18 @@ class Builder {
     int in, out, kernel;
     int stride = 1;
     bool bias = false;
-    Padding padding = Padding::kSymmetric;
+    Border border = Border::kSymmetric;
+    int groups = 1;
   };
   Conv conv(const std::string& name, int stage, const ConvShape& shape, Init init, double bias = 0);
   Norm norm(const std::string& name, int stage, int channels, NormPolicy policy, double eps);
+  /// Weight and bias without statistics, trained with the stage.
+  Norm layer_norm(const std::string& name, int stage, int channels, double eps);
+  /// One factor per channel, all `value` at first.
+  at::Tensor scale(const std::string& name, int stage, int channels, double value);
 
  private:
+  void fill(at::Tensor& weight, Init init, double area, int in, int out);
   at::Tensor add(const std::string& name, int stage, Role role, bool frozen,
                  const at::Tensor& value);
 

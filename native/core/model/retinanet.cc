@@ -3,6 +3,9 @@
 
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
+#include <utility>
+
 namespace mammo {
 
 Retinanet make_retinanet(const ModelConfig& config, int anchors_per_cell, at::Generator generator,
@@ -10,31 +13,34 @@ Retinanet make_retinanet(const ModelConfig& config, int anchors_per_cell, at::Ge
   at::NoGradGuard no_grad;
   Retinanet net;
   Builder builder(net.parameters, std::move(generator), device);
-  net.backbone = make_resnet(config, builder);
-  net.fpn = make_fpn(config, net.backbone.channels, builder);
+  net.backbone = make_backbone(config, builder);
+  std::array<int, 6> channels{};
+  for (const Tap& tap : net.backbone.taps) channels[tap.level] = tap.channels;
+  net.fpn = make_fpn(config, channels, builder);
   net.heads = make_heads(config, anchors_per_cell, builder);
   net.parameters.freeze_stages(config.frozen_stages);
   return net;
 }
 
-std::vector<GridSize> grid_sizes(const ModelConfig& config, const std::array<int64_t, 2>& canvas) {
+std::vector<GridSize> grid_sizes(const Retinanet& net, const std::array<int64_t, 2>& canvas) {
+  const auto taps = tap_sizes(net.backbone, canvas);
   std::vector<GridSize> sizes;
-  for (int level : config.levels) {
-    const int64_t stride = int64_t{1} << level;
-    sizes.push_back({(canvas[0] + stride - 1) / stride, (canvas[1] + stride - 1) / stride});
+  for (int level : net.fpn.levels) {
+    GridSize size = taps[std::min(level, 5)];
+    for (int l = 6; l <= level; ++l) size = {(size[0] + 1) / 2, (size[1] + 1) / 2};
+    sizes.push_back(size);
   }
   return sizes;
 }
 
 Taps backbone_forward(const Retinanet& net, const at::Tensor& input) {
   Taps taps;
-  at::Tensor x = stem_forward(net.backbone, input, Phase::kEvaluate);
-  const auto& blocks = net.backbone.blocks;
-  for (size_t i = 0; i < blocks.size(); ++i) {
-    x = block_forward(blocks[i], x, Phase::kEvaluate);
-    const int stage = blocks[i].stage;
-    const bool last = i + 1 == blocks.size() || blocks[i + 1].stage != stage;
-    if (last && reads_tap(net.fpn, stage)) taps[stage] = x;
+  at::Tensor x = input;
+  for (const Segment& segment : net.backbone.segments) {
+    x = run_segment(net.backbone, segment, x, Phase::kEvaluate, taps);
+    for (int level = 2; level <= 5; ++level) {
+      if (!reads_tap(net.fpn, level)) taps[level].reset();
+    }
   }
   return taps;
 }
@@ -51,36 +57,30 @@ HeadOutputs forward(const Retinanet& net, const at::Tensor& input) {
 BackbonePass::BackbonePass(const Retinanet& net, const at::Tensor& input, int frozen_stages,
                            bool checkpoint)
     : net_(net) {
-  const auto phase = [&](int stage) {
-    return stage > frozen_stages ? Phase::kTrain : Phase::kEvaluate;
-  };
-  at::Tensor x;
-  {
-    c10::AutoGradMode grad(frozen_stages < 1);
-    x = stem_forward(net.backbone, input, phase(1));
-  }
-  if (checkpoint && frozen_stages < 1) stem_ = x;
-
-  const auto& blocks = net.backbone.blocks;
-  for (size_t i = 0; i < blocks.size(); ++i) {
-    const int stage = blocks[i].stage;
-    const bool trained = stage > frozen_stages;
-    const bool last = i + 1 == blocks.size() || blocks[i + 1].stage != stage;
-    const int tap = last && reads_tap(net.fpn, stage) ? stage : 0;
-    if (trained && checkpoint) segments_.push_back({x.detach(), &blocks[i], tap});
+  at::Tensor x = input;
+  for (const Segment& segment : net.backbone.segments) {
+    const bool trained = segment.stage > frozen_stages;
+    // The first segment is short and reads the image, which nobody gives up: computing it again
+    // would save little.
+    const bool first = segment.first == 0;
+    const bool saved = trained && checkpoint && !first;
+    if (saved) saved_.push_back({x.detach(), &segment});
+    Taps taps;
     {
-      c10::AutoGradMode grad(trained && !checkpoint);
-      x = block_forward(blocks[i], x, phase(stage));
+      c10::AutoGradMode grad(trained && !saved);
+      x = run_segment(net.backbone, segment, x, trained ? Phase::kTrain : Phase::kEvaluate, taps);
     }
-    if (tap != 0) {
-      outputs_[tap] = x;
-      leaves_[tap] = x.detach().requires_grad_(trained);
+    if (first && trained && checkpoint) first_ = x;
+    for (int level = 2; level <= 5; ++level) {
+      if (!taps[level].defined() || !reads_tap(net.fpn, level)) continue;
+      outputs_[level] = taps[level];
+      leaves_[level] = taps[level].detach().requires_grad_(trained);
     }
   }
 }
 
 void BackbonePass::backward() {
-  if (!segments_.empty()) return backward_by_block();
+  if (!saved_.empty()) return backward_by_segment();
   std::vector<at::Tensor> outputs, gradients;
   for (int level = 2; level <= 5; ++level) {
     if (!outputs_[level].defined() || !outputs_[level].requires_grad()) continue;
@@ -92,31 +92,49 @@ void BackbonePass::backward() {
   if (!outputs.empty()) torch::autograd::backward(outputs, gradients);
 }
 
-// From the last block up: the gradient of a block's output is what the block above asks of its
-// input plus what the pyramid asks of the tap.
-void BackbonePass::backward_by_block() {
+// From the last segment up: the gradient of a segment's output is what the segment above asks of
+// its input, plus what the pyramid asks of the taps.
+void BackbonePass::backward_by_segment() {
   at::Tensor gradient;
-  while (!segments_.empty()) {
-    Segment segment = std::move(segments_.back());
-    segments_.pop_back();
-    if (segment.tap != 0 && leaves_[segment.tap].grad().defined()) {
-      const at::Tensor own = leaves_[segment.tap].grad();
-      gradient = gradient.defined() ? gradient + own : own;
-      leaves_[segment.tap].reset();
-      outputs_[segment.tap].reset();
+  while (!saved_.empty()) {
+    const Saved saved = std::move(saved_.back());
+    saved_.pop_back();
+    const Segment& segment = *saved.segment;
+    std::vector<std::pair<int, at::Tensor>> asked;  // level, gradient of its tap
+    for (const Tap& tap : net_.backbone.taps) {
+      if (tap.node < segment.first || tap.node >= segment.last) continue;
+      at::Tensor& leaf = leaves_[tap.level];
+      if (!leaf.defined() || !leaf.grad().defined()) continue;
+      const at::Tensor own = leaf.grad();
+      if (tap.node + 1 == segment.last)
+        gradient = gradient.defined() ? gradient + own : own;
+      else
+        asked.emplace_back(tap.level, own);
+      leaf.reset();
+      outputs_[tap.level].reset();
     }
-    if (!gradient.defined()) continue;
-    const bool more = !segments_.empty() || stem_.defined();
-    at::Tensor input = segment.input.requires_grad_(more);
-    at::Tensor output;
+    if (!gradient.defined() && asked.empty()) continue;
+    const bool more = !saved_.empty() || first_.defined();
+    const at::Tensor input = saved.input.requires_grad_(more);
+    std::vector<at::Tensor> outputs, gradients;
     {
       c10::AutoGradMode grad(true);
-      output = block_forward(*segment.block, input, Phase::kRecompute);
+      Taps taps;
+      const at::Tensor output = run_segment(net_.backbone, segment, input, Phase::kRecompute, taps);
+      if (gradient.defined()) {
+        outputs.push_back(output);
+        gradients.push_back(gradient);
+      }
+      for (const auto& [level, own] : asked) {
+        if (!taps[level].requires_grad()) continue;
+        outputs.push_back(taps[level]);
+        gradients.push_back(own);
+      }
     }
-    torch::autograd::backward({output}, {gradient});
+    torch::autograd::backward(outputs, gradients);
     gradient = input.grad();
   }
-  if (stem_.defined() && gradient.defined()) torch::autograd::backward({stem_}, {gradient});
+  if (first_.defined() && gradient.defined()) torch::autograd::backward({first_}, {gradient});
 }
 
 }  // namespace mammo

@@ -7,17 +7,17 @@
 #include <vector>
 
 #include "core/config.h"
+#include "core/model/backbone.h"
 #include "core/model/fpn.h"
 #include "core/model/heads.h"
 #include "core/model/parameters.h"
-#include "core/model/resnet.h"
 #include "core/ops/anchors.h"
 
 namespace mammo {
 
 struct Retinanet {
   ParameterList parameters;
-  Resnet backbone;
+  Backbone backbone;
   Fpn fpn;
   Heads heads;
 };
@@ -27,9 +27,8 @@ struct Retinanet {
 Retinanet make_retinanet(const ModelConfig& config, int anchors_per_cell, at::Generator generator,
                          at::Device device);
 
-/// Rows and columns of every configured level. Each stride-2 layer gives ceil(n / 2), with either
-/// padding.
-std::vector<GridSize> grid_sizes(const ModelConfig& config, const std::array<int64_t, 2>& canvas);
+/// Rows and columns of every configured level: of the real maps, which some backbones floor.
+std::vector<GridSize> grid_sizes(const Retinanet& net, const std::array<int64_t, 2>& canvas);
 
 struct HeadOutputs {
   at::Tensor logits;  // float32 [n, total, K], order level, y, x, anchor
@@ -43,8 +42,8 @@ HeadOutputs forward(const Retinanet& net, const at::Tensor& input);
 Taps backbone_forward(const Retinanet& net, const at::Tensor& input);
 
 /// The backbone in training: forward now, backward later. Stages up to `frozen_stages` run without
-/// gradient and with fixed statistics. With `checkpoint` only the blocks' inputs are kept, and each
-/// block is computed again in the backward.
+/// gradient and with fixed statistics. With `checkpoint` only the segments' inputs are kept, and
+/// each segment is computed again in the backward.
 class BackbonePass {
  public:
   BackbonePass(const Retinanet& net, const at::Tensor& input, int frozen_stages, bool checkpoint);
@@ -56,17 +55,16 @@ class BackbonePass {
   void backward();
 
  private:
-  void backward_by_block();
+  void backward_by_segment();
 
-  struct Segment {
+  struct Saved {
     at::Tensor input;  // detached
-    const Block* block;
-    int tap;  // the level whose tap is this block's output, or 0
+    const Segment* segment;
   };
   const Retinanet& net_;
-  Taps outputs_, leaves_;          // outputs_ carry the graph
-  std::vector<Segment> segments_;  // trained blocks, when checkpointed
-  at::Tensor stem_;  // the stem's output with its graph, when trained and checkpointed
+  Taps outputs_, leaves_;     // outputs_ carry the graph, unless their segment was saved
+  std::vector<Saved> saved_;  // trained segments, when checkpointed
+  at::Tensor first_;  // the first segment's output with its graph, when trained and checkpointed
 };
 
 }  // namespace mammo
