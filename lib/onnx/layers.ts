@@ -31,7 +31,7 @@ export interface Build {
 }
 
 /** `tf` is TensorFlow's `same`: as few zeros as give ceil(n / stride), the odd one last. `symmetric`: (kernel - 1) / 2 on each side. */
-export type Padding = 'symmetric' | 'tf' | 'valid'
+export type Padding = 'symmetric' | 'tf' | 'valid' | 'end'
 
 /** A window that slides over a map. */
 export interface Window {
@@ -122,7 +122,13 @@ export function shaped(build: Build, map: FeatureMap): FeatureMap {
 /** Attributes for the zeros around a map. */
 export function pads({ kernel, stride, padding }: Window): Record<string, number[] | string> {
   if (padding === 'tf' && stride > 1) return { auto_pad: 'SAME_UPPER' }
+  if (padding === 'end') return { pads: [0, 0, 1, 1] }
   return { pads: new Array<number>(4).fill(padding === 'valid' ? 0 : (kernel - 1) >> 1) }
+}
+
+/** Zeros on both sides of a row together. */
+function zeros(kernel: number, padding: Exclude<Padding, 'tf'>): number {
+  return { valid: 0, end: 1, symmetric: 2 * ((kernel - 1) >> 1) }[padding]
 }
 
 /** Number of windows along both sides. */
@@ -133,7 +139,7 @@ export function slide(build: Build, size: [Dim, Dim], window: Window): [Dim, Dim
 /** Number of windows along one known side. */
 export function countWindows(side: number, { kernel, stride, padding, ceil = false }: Window): number {
   if (padding === 'tf') return Math.ceil(side / stride)
-  const steps = (side + (padding === 'valid' ? 0 : 2 * ((kernel - 1) >> 1)) - kernel) / stride
+  const steps = (side + zeros(kernel, padding) - kernel) / stride
   return (ceil ? Math.ceil(steps) : Math.floor(steps)) + 1
 }
 
@@ -141,7 +147,7 @@ function windows(dim: Dim, window: Window, exact: boolean): Dim {
   if (typeof dim === 'number') return countWindows(dim, window)
   const { kernel, stride, padding, ceil = false } = window
   // The excess of the kernel over the padding is 1 where a size rounds up, and the stride where it rounds down.
-  const excess = padding === 'tf' ? 1 : kernel - (padding === 'valid' ? 0 : 2 * ((kernel - 1) >> 1))
+  const excess = padding === 'tf' ? 1 : kernel - zeros(kernel, padding)
   if (stride === 1 && excess === 1) return dim
   const up = excess === 1 || (ceil && excess === stride)
   if (!up && excess !== stride) return `${dim}_k${kernel}s${stride}`
