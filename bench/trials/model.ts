@@ -12,11 +12,24 @@ export interface StepSetting {
   batch: number
   frozenStages: number
   threads: number
+  /** Recompute residual blocks in the backward. */
+  checkpoint?: boolean
+  backbone?: 'resnet18' | 'resnet50'
+  /** Stem channels; the peer has 3. */
+  channels?: 1 | 3
 }
 
 /** Same levels, losses, precision and trained layers as the peer's; one class, as a mass detector has. */
-export function peerConfig(frozenStages: number): SessionConfig {
+export function peerConfig({
+  frozenStages,
+  checkpoint = false,
+  backbone = 'resnet50',
+  channels,
+}: Pick<StepSetting, 'frozenStages' | 'checkpoint' | 'backbone' | 'channels'>): SessionConfig {
   const config = defaultConfig('torchvision-v1')
+  config.model.checkpointActivations = checkpoint
+  config.model.backbone = backbone
+  if (channels !== undefined) config.input.channels = channels
   config.model.frozenStages = frozenStages
   config.model.p6Source = 'c5'
   config.data.classes = ['background', 'mass']
@@ -25,12 +38,9 @@ export function peerConfig(frozenStages: number): SessionConfig {
   return sessionConfig(config)
 }
 
-export async function openPeerSession({
-  threads,
-  frozenStages,
-}: Pick<StepSetting, 'threads' | 'frozenStages'>): Promise<Session> {
-  await native().configure(threads)
-  return openSession(peerConfig(frozenStages))
+export async function openPeerSession(setting: Omit<StepSetting, 'height' | 'width' | 'batch'>): Promise<Session> {
+  await native().configure(setting.threads)
+  return openSession(peerConfig(setting))
 }
 
 /** Grey noise as 16-bit windows; the engine normalises and copies it to three channels. */

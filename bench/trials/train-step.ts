@@ -5,7 +5,7 @@ import { convolutionCeiling, networkMacs } from './flops.js'
 import { lesionTargets, noiseBatch, openPeerSession, residentBytes, type StepSetting } from './model.js'
 
 export async function measure(options: Record<string, unknown>): Promise<Measurement> {
-  const setting = options as unknown as StepSetting & { count?: number }
+  const setting = options as unknown as StepSetting & { count?: number; once?: boolean }
   const session = await openPeerSession(setting)
   const batch = noiseBatch(setting)
   const targets = lesionTargets(setting)
@@ -23,9 +23,10 @@ export async function measure(options: Record<string, unknown>): Promise<Measure
   const parts: Record<string, number>[] = []
   const seconds = await timed(
     async () => parts.push((await session.trainStep(batch, targets, step)).seconds),
-    1,
-    setting.count ?? 5,
+    setting.once ? 0 : 1,
+    setting.once ? 1 : (setting.count ?? 5),
     120,
+    setting.once ? 1 : 3,
   )
   // Forward once, backward twice the work of what is trained. The box tower works on windows only, so a step does less than this.
   const { model } = session.config.detector

@@ -28,6 +28,7 @@ import { engineThreads, hostRecord, recordedEnv, toolRecord } from '../train/env
 import { EventChannel, parseEvents, type RunEvent } from '../train/events.js'
 import { type InitialWeights, loadInitialWeights } from '../train/initial-weights.js'
 import { writePredictions } from '../train/predictions.js'
+import { profileOf, profileTable, type StepTimes } from '../train/profile.js'
 import { createDisplay, type DisplayOptions } from '../train/progress.js'
 import { refuseOtherConfig, refuseOtherData } from '../train/resume.js'
 import {
@@ -43,6 +44,7 @@ import { listenToSignals } from '../train/signals.js'
 import { type Best, freshState, type TrainingState } from '../train/state.js'
 import { type Control, courseOf, type PhaseData, runTraining } from '../train/trainer.js'
 import { evaluationPost, openValidator, type Predictions } from '../train/validate.js'
+import { memoryPlan } from './cost.js'
 
 export type { RunEvent } from '../train/events.js'
 export type { DisplayOptions } from '../train/progress.js'
@@ -65,6 +67,8 @@ export interface TrainOptions {
   handleSignals?: boolean
   /** Where progress is shown; default nowhere. */
   display?: DisplayOptions
+  /** Print where the time of the steps went, and keep it as profile.json in the run folder. */
+  profile?: boolean
   /** Command line to record. */
   argv?: string[]
 }
@@ -196,6 +200,13 @@ async function execute(
       record = { ...record, init }
       if (!resumed) await writeDescription(folder, config, dataset)
       announce(log, config, phases, data, dataset, machine.bf16)
+      const { residentBytes } = await engine.memory()
+      for (const phase of phases) {
+        const plan = memoryPlan(config, phase, largestSize(config, phase, dataset), residentBytes)
+        if (plan === undefined) continue
+        if (!plan.fits) log.event({ type: 'warning', code: 'MEMORY', message: plan.message })
+        log.say(`${plan.fits ? 'memory' : 'warning: memory'}: ${plan.message}`)
+      }
       for (const message of start.broken) {
         log.event({ type: 'warning', code: 'CHECKPOINT', message })
         log.say(`warning: ${message}; going on from ${start.from}`)
@@ -215,11 +226,13 @@ async function execute(
         const { deviceBytes, residentBytes } = await engine.memory()
         return { deviceBytes, hostBytes: residentBytes }
       }
+      const stepTimes: StepTimes[] = []
       const end = await runTraining(
         {
           ...{ config, phases, session, data, folder, log, control, memory },
           clock: () => performance.now(),
           show: display.standing,
+          ...(options.profile ? { profile: (times: StepTimes) => stepTimes.push(times) } : {}),
           validate: (...given) =>
             validation.run(...given).catch((error: unknown) => {
               throw inEvaluation(error, folder)
@@ -243,6 +256,11 @@ async function execute(
         start.state,
       )
       display.close()
+      if (options.profile) {
+        const profile = profileOf(stepTimes.slice(1))
+        await writeFileAtomic(join(folder, 'profile.json'), `${JSON.stringify(profile, null, 1)}\n`)
+        for (const line of profileTable(profile)) log.say(line)
+      }
       const status = end.stopped === null ? 'finished' : 'interrupted'
       const { best, skipped, step, wallSeconds } = end.state
       const final = end.final ?? (record.final as Record<string, number> | null)
@@ -488,6 +506,17 @@ function announce(
       )
     }
   }
+}
+
+/** Height and width of the largest image that a phase trains on. */
+function largestSize(config: Config, phase: Phase, dataset: Dataset): [number, number] {
+  const { patch, resize } = config.data
+  if (phase.strategy === 'crops') return [patch.size, patch.size]
+  const sides = dataset.set.records.map(({ width, height }) => [height, width] as const)
+  const [h, w] = [Math.max(...sides.map((s) => s[0])), Math.max(...sides.map((s) => s[1]))]
+  if (phase.strategy === 'full' || resize.rule !== 'sides') return [h, w]
+  const scale = Math.min(resize.minSide / Math.min(h, w), resize.maxSide / Math.max(h, w))
+  return [Math.round(h * scale), Math.round(w * scale)]
 }
 
 function repeatability(config: Config): string {

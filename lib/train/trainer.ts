@@ -8,6 +8,7 @@ import type { Config } from '../config/schema.js'
 import { TrainingError } from '../errors.js'
 import type { CheckpointKind, Memory } from './events.js'
 import { writeNonFinite } from './non-finite.js'
+import type { StepTimes } from './profile.js'
 import { remainingSeconds, type Standing } from './progress.js'
 import { type ResultRow, resultValues, type ValidationNumbers } from './results.js'
 import type { RunLog } from './run-log.js'
@@ -57,6 +58,8 @@ export interface TrainerParts {
   /** Writes the state as a checkpoint; announces and names it. */
   save(state: TrainingState, kinds: CheckpointKind[], metric: number | null): Promise<void>
   memory(): Promise<Memory>
+  /** Told the times of every update, when somebody wants them. */
+  profile?(times: StepTimes): void
   show(standing: Standing): void
   /** Milliseconds. */
   clock(): number
@@ -244,6 +247,7 @@ async function update(
   const seconds = (parts.clock() - started) / 1000
   const mean = (of: (r: StepResult) => number) => results.reduce((sum, r) => sum + of(r), 0) / micros
   const [loss, lossCls, lossBox] = [mean((r) => r.loss), mean((r) => r.classification), mean((r) => r.box)]
+  parts.profile?.({ seconds, waited, parts: results.map((r) => r.seconds) })
   timing.steps.push(seconds)
   if (timing.steps.length > RECENT_STEPS) timing.steps.shift()
   const { sums } = state

@@ -13,6 +13,7 @@ interface TrainFlags {
   device?: string
   time?: number
   existOk?: boolean
+  profile?: boolean
 }
 
 export const trainCommand: CommandFile = {
@@ -33,6 +34,7 @@ export const trainCommand: CommandFile = {
       .option('--fold <k>', 'fold of a k-fold split', integerFrom(0))
       .addOption(new Option('--device <device>', 'cpu, cuda or cuda:n'))
       .option('--time <hours>', 'stop after this time with a checkpoint', numberOption)
+      .option('--profile', 'print where the time of the steps went, and keep it in the run folder')
       .option('--exist-ok', 'use the newest folder of that name again')
   },
   async run(io, global, options, [preset]) {
@@ -61,6 +63,7 @@ export const trainCommand: CommandFile = {
       ...(flags.resume === undefined ? {} : { resume: flags.resume }),
       ...(flags.init === undefined ? {} : { init: flags.init }),
       ...(flags.existOk === undefined ? {} : { existOk: flags.existOk }),
+      ...(flags.profile === undefined ? {} : { profile: flags.profile }),
       handleSignals: true,
       display: {
         write: io.stderr,

@@ -1,0 +1,113 @@
+// `info --cost` and the memory line of `train`: what a configuration costs at an image size, and whether it fits.
+import { readFileSync } from 'node:fs'
+import { native } from '../binding/session.js'
+import { detectorConfig, padMultiple } from '../config/detector.js'
+import type { Phase } from '../config/phases.js'
+import type { Config } from '../config/schema.js'
+import { readMachine } from '../machine.js'
+import { resnetGraph } from '../onnx/resnet-graph.js'
+import { type Cost, type CostSetting, smallerSteps, stepCost } from '../train/cost.js'
+import { engineThreads } from '../train/environment.js'
+
+/** What `stepCost` needs, of a configuration. Throws ExportError for a backbone whose graph is not described. */
+export function costSetting(config: Config, size: readonly [number, number], phase?: Phase): CostSetting {
+  const detector = detectorConfig(config)
+  const multiple = padMultiple(config)
+  const pad = (n: number) => Math.ceil(n / multiple) * multiple
+  const model = phase
+    ? { ...detector.model, frozenStages: phase.frozenStages, checkpointActivations: phase.checkpointActivations }
+    : detector.model
+  return {
+    model,
+    backbone: resnetGraph(detector.model),
+    anchorsPerCell: config.anchors.scales.length * config.anchors.ratios.length,
+    height: pad(size[0]),
+    width: pad(size[1]),
+    batch: phase?.batchSize ?? config.data.batchSize,
+    optimizer: config.train.optimizer,
+  }
+}
+
+export interface Ceilings {
+  /** Of a 3x3 convolution with 256 channels at 128 x 128, the best of ten. */
+  gflopPerSecond: number
+  threads: number
+}
+
+/** Measures what the machine can do at best; about a second. Needs the addon. */
+export async function measureCeilings(threads: number): Promise<Ceilings> {
+  const engine = native()
+  await engine.configure(threads)
+  const { gflop, seconds } = await engine.runOp('convolution', { channels: 256, height: 128, width: 128, repeat: 10 })
+  return { gflopPerSecond: (gflop as number) / Math.min(...(seconds as Float64Array)), threads }
+}
+
+export interface CostReport {
+  setting: { height: number; width: number; batch: number }
+  cost: Cost
+  ceilings: Ceilings
+  /** Shortest possible seconds at the measured ceiling. */
+  floor: { forward: number; step: number }
+}
+
+export async function describeCost(config: Config, size: readonly [number, number]): Promise<CostReport> {
+  const setting = costSetting(config, size)
+  const cost = stepCost(setting)
+  const ceilings = await measureCeilings(engineThreads(config.run.threads).count)
+  const { backbone, neck, classification, box } = cost.macs
+  const seconds = (macs: number) => (2e-9 * macs) / ceilings.gflopPerSecond
+  return {
+    setting: { height: setting.height, width: setting.width, batch: setting.batch },
+    cost,
+    ceilings,
+    floor: { forward: seconds(backbone + neck + classification + box), step: seconds(cost.stepMacs) },
+  }
+}
+
+/** Lines for a terminal. */
+export function costText({ setting, cost, ceilings, floor }: CostReport): string[] {
+  const giga = (n: number) => (n / 1e9).toFixed(2).padStart(9)
+  const gib = (n: number) => `${(n / 2 ** 30).toFixed(2)} GiB`
+  return [
+    `one step on ${setting.batch} x ${setting.height} x ${setting.width}`,
+    ...Object.entries(cost.macs).map(([part, macs]) => `  ${part.padEnd(16)} ${giga(macs)} GMAC forward`),
+    ...Object.entries(cost.headMacsByLevel).map(
+      ([level, macs]) => `  ${`heads at P${level}`.padEnd(16)} ${giga(macs)} GMAC forward`,
+    ),
+    `  training step    ${giga(cost.stepMacs)} GMAC (box tower on windows only: not counted)`,
+    `  parameters       ${(cost.parameters.all / 1e6).toFixed(2)} M, ${(cost.parameters.trained / 1e6).toFixed(2)} M trained`,
+    `  memory of a step ${gib(cost.bytes.step)}: activations ${gib(cost.bytes.activations)} (worst: ${cost.worst}), gradients and moments ${gib(cost.bytes.optimizer)}`,
+    `  ceiling          ${ceilings.gflopPerSecond.toFixed(0)} GFLOP/s measured, ${ceilings.threads} threads: at least ${floor.forward.toFixed(2)} s forward, ${floor.step.toFixed(2)} s a training step`,
+  ]
+}
+
+/**
+ * Whether a phase fits into the memory of the machine or container, said before its first step; undefined for a backbone without a
+ * description. `resident` is what the process holds now.
+ */
+export function memoryPlan(
+  config: Config,
+  phase: Phase,
+  size: readonly [number, number],
+  resident: number,
+): { fits: boolean; message: string } | undefined {
+  if (!/^resnet\d+$/.test(config.model.backbone) || config.run.device !== 'cpu') return undefined
+  const setting = costSetting(config, size, phase)
+  const peak = resident + stepCost(setting).bytes.step
+  const { memoryBytes, memoryLimitBytes } = readMachine()
+  const limit = Math.min(memoryLimitBytes ?? memoryBytes, resident + available(memoryBytes))
+  const gib = (n: number) => `${(n / 2 ** 30).toFixed(1)} GiB`
+  const base = `${phase.name}: about ${gib(peak)} at ${setting.batch} x ${setting.height} x ${setting.width}, of ${gib(limit)}`
+  if (peak <= limit) return { fits: true, message: base }
+  const ways = smallerSteps(setting).map(({ change, stepBytes }) => `${change} (${gib(resident + stepBytes)})`)
+  return { fits: false, message: `${base}: this will not fit${ways.length > 0 ? `; try ${ways.join(', ')}` : ''}` }
+}
+
+/** What the system can still give, without swapping. */
+function available(fallback: number): number {
+  try {
+    return Number(/^MemAvailable:\s*(\d+) kB$/m.exec(readFileSync('/proc/meminfo', 'utf8'))![1]) * 1024
+  } catch {
+    return fallback
+  }
+}

@@ -1,0 +1,173 @@
+// What a training step costs before it runs: multiply-adds by part, and the peak of its memory. Pure arithmetic on the network's
+// description; it knows how native/core works (folded norms and in-place ReLU share a buffer, heads run level by level, a
+// checkpointed backbone keeps block ends), not how fast a machine is. Checked against measured peaks in test/train/cost.test.ts.
+import type { BackboneGraph, ModelConfig } from '../binding/types.js'
+
+export interface CostSetting {
+  model: ModelConfig
+  backbone: BackboneGraph
+  anchorsPerCell: number
+  height: number
+  width: number
+  batch: number
+  optimizer: 'sgd' | 'adam' | 'adamw'
+}
+
+export interface Cost {
+  /** Multiply-adds of one forward pass of the batch. */
+  macs: { backbone: number; neck: number; classification: number; box: number }
+  /** Multiply-adds of the towers of each level. */
+  headMacsByLevel: Record<number, number>
+  /** Of a training step: forward, and backward at twice the forward for what is trained; the sparse box tower counts as nothing. */
+  stepMacs: number
+  parameters: { all: number; trained: number }
+  bytes: {
+    /** Activations at the worst moment. */
+    activations: number
+    /** Gradients and moments. */
+    optimizer: number
+    /** What a step adds to the process that holds the parameters. */
+    step: number
+  }
+  /** What is running at the worst moment. */
+  worst: 'head' | 'backbone forward' | 'backbone backward'
+}
+
+const FLOAT = 4
+
+/** The cost of one step. */
+export function stepCost({ model, backbone, anchorsPerCell, height, width, batch, optimizer }: CostSetting): Cost {
+  const { frozenStages, checkpointActivations, fpnChannels: w } = model
+  const area = (stride: number) => Math.ceil(height / stride) * Math.ceil(width / stride)
+  const bytesOf = (set: Iterable<number>) => [...set].reduce((sum, b) => sum + (size.get(b) ?? 0), 0)
+  const inputs = new Map<number, { channels: number; stride: number }>([[-1, { channels: model.channels, stride: 1 }]])
+  const buffer = new Map<number, number>([[-1, -1]])
+  const size = new Map<number, number>([[-1, model.channels * area(1)]])
+  const saved = { all: new Set<number>(), ends: new Set<number>() }
+  let [macs, trainedMacs, all, trained, indices, block, worstBlock, worstFrozen] = [0, 0, 0, 0, 0, 0, 0, 0]
+  let lastEnd = 0
+  for (const [i, node] of backbone.nodes.entries()) {
+    const from = node.inputs[0] ?? -1
+    const source = inputs.get(from)!
+    const stride = node.op === 'globalAvgPool' ? Math.max(height, width) : source.stride * (node.stride ?? 1)
+    inputs.set(i, { channels: node.channels, stride })
+    const elements = node.channels * area(stride)
+    const train = node.stage > frozenStages
+    const fresh =
+      !['batchNorm', 'relu', 'relu6', 'add'].includes(node.op) || (node.op === 'batchNorm' && model.norm === 'train')
+    buffer.set(i, fresh ? i : buffer.get(from)!)
+    if (fresh) size.set(i, elements)
+    if (node.op === 'conv') {
+      const weights = (node.channels * source.channels * node.kernel! ** 2) / (node.groups ?? 1)
+      macs += weights * area(stride)
+      all += weights
+      if (train) {
+        trainedMacs += weights * area(stride)
+        trained += weights
+      }
+    }
+    if (fresh) block += elements
+    if (!train) worstFrozen = Math.max(worstFrozen, block + (size.get(lastEnd) ?? 0))
+    if (train && node.op === 'maxPool') indices += 2 * elements
+    if (train && node.op !== 'add') for (const input of node.inputs) if (fresh) saved.all.add(buffer.get(input)!)
+    const end = node.op === 'maxPool' || (node.op === 'relu' && backbone.nodes[from]?.op === 'add')
+    if (end) {
+      if (train) {
+        saved.all.add(buffer.get(i)!)
+        saved.ends.add(buffer.get(i)!)
+        // When this block is computed again, the ones above it are gone.
+        if (node.op !== 'maxPool') worstBlock = Math.max(worstBlock, bytesOf(saved.ends) + block + 3 * elements)
+      }
+      block = 0
+      lastEnd = buffer.get(i)!
+    }
+  }
+
+  let neck = 0
+  let neckWeights = 0
+  let pyramid = 0
+  const lowest = model.levels[0]!
+  const tapAt = new Map(backbone.taps.map((tap) => [tap.level, tap]))
+  let taps = 0
+  for (let level = 5; level >= lowest; level--) {
+    const tap = tapAt.get(level)
+    if (tap === undefined) continue
+    neck += tap.channels * w * area(tap.stride)
+    neckWeights += tap.channels * w
+    pyramid += w * area(tap.stride)
+    if (level <= frozenStages) taps += tap.channels * area(tap.stride)
+  }
+  const perAnchor = { classification: model.classes, box: 4 }
+  const towers = { classification: 0, box: 0 }
+  const headMacsByLevel: Record<number, number> = {}
+  for (const level of model.levels) {
+    const cells = area(2 ** level)
+    const from = level === 6 && model.p6Source === 'c5' ? (tapAt.get(5)?.channels ?? w) : w
+    neck += 9 * from * w * cells
+    neckWeights += 9 * from * w
+    // The map and, later, its gradient: the larger half of the levels' gradients is there when the worst level's heads run.
+    pyramid += w * cells
+    headMacsByLevel[level] = 0
+    for (const part of ['classification', 'box'] as const) {
+      const one = 9 * cells * w * (w * model.headDepth + anchorsPerCell * perAnchor[part])
+      towers[part] += one
+      headMacsByLevel[level] += one * batch
+    }
+  }
+  const headWeights = 9 * w * (2 * w * model.headDepth + anchorsPerCell * (perAnchor.classification + perAnchor.box))
+  const cells = area(2 ** lowest)
+  // Inputs of the tower's convolutions, then a gradient on its way through a convolution (in, out) and one reordered copy.
+  // A group norm keeps its own input beside them.
+  const keptMaps = model.headDepth * (model.headNorm.classification === 'group' ? 2 : 1)
+  const head = w * cells * (keptMaps + 3) + 2 * cells * anchorsPerCell * model.classes
+  const stem = frozenStages < 1 ? (size.get(0) ?? 0) : 0
+  const kept = (checkpointActivations ? bytesOf(saved.ends) + stem : bytesOf(saved.all)) + indices
+  const input = model.channels * area(1)
+  const moments = {
+    head: input + kept + taps + pyramid + head,
+    'backbone forward': input + kept + worstFrozen,
+    'backbone backward': checkpointActivations ? input + stem + indices + worstBlock : 0,
+  }
+  const worst = (Object.keys(moments) as (keyof typeof moments)[]).reduce((a, b) => (moments[b] > moments[a] ? b : a))
+  const trainedAll = trained + neckWeights + headWeights
+  const activations = FLOAT * batch * moments[worst]
+  const optimizerBytes = FLOAT * trainedAll * (optimizer === 'sgd' ? 2 : 3)
+  return {
+    macs: { backbone: batch * macs, neck: batch * neck, ...mapped(towers, (m) => batch * m) },
+    headMacsByLevel,
+    stepMacs:
+      batch *
+      (macs +
+        (checkpointActivations ? trainedMacs : 0) +
+        2 * trainedMacs +
+        3 * neck +
+        3 * towers.classification +
+        (model.headNorm.box === 'none' ? 0 : 3 * towers.box)),
+    parameters: { all: all + neckWeights + headWeights, trained: trainedAll },
+    bytes: { activations, optimizer: optimizerBytes, step: activations + optimizerBytes },
+    worst,
+  }
+}
+
+function mapped<K extends string>(of: Record<K, number>, by: (n: number) => number): Record<K, number> {
+  return Object.fromEntries(Object.entries<number>(of).map(([k, v]) => [k, by(v)])) as Record<K, number>
+}
+
+export interface Suggestion {
+  change: string
+  stepBytes: number
+}
+
+/** Changes that make the step smaller, the mildest first, each with what it then needs. */
+export function smallerSteps(setting: CostSetting): Suggestion[] {
+  const { model } = setting
+  const found: Suggestion[] = []
+  const add = (change: string, smaller: CostSetting) => found.push({ change, stepBytes: stepCost(smaller).bytes.step })
+  if (setting.batch > 1) add('data.batchSize=1', { ...setting, batch: 1 })
+  if (!model.checkpointActivations && model.frozenStages < 5)
+    add('model.checkpointActivations=true', { ...setting, model: { ...model, checkpointActivations: true } })
+  if (model.frozenStages < 5) add('model.frozenStages=5', { ...setting, model: { ...model, frozenStages: 5 } })
+  if (model.levels[0]! < 4 && model.levels.at(-1)! > 4)
+    add('levels P4 and up', { ...setting, model: { ...model, levels: model.levels.filter((level) => level >= 4) } })
+  return found
+}

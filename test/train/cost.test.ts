@@ -1,0 +1,63 @@
+// The numbers of a network that can be counted by hand or were measured: parameters, multiply-adds, peaks of real steps.
+import t from 'tap'
+import { detectorConfig } from '../../lib/config/detector.js'
+import { defaultConfig } from '../../lib/config/load.js'
+import { resnetGraph } from '../../lib/onnx/resnet-graph.js'
+import { type CostSetting, smallerSteps, stepCost } from '../../lib/train/cost.js'
+
+function setting(
+  given: Partial<Pick<CostSetting, 'height' | 'width' | 'batch'>> & {
+    backbone?: 'resnet18' | 'resnet50'
+    frozenStages?: number
+    checkpoint?: boolean
+  } = {},
+): CostSetting {
+  const config = defaultConfig('torchvision-v1')
+  config.model.p6Source = 'c5'
+  config.model.backbone = given.backbone ?? 'resnet50'
+  config.model.frozenStages = given.frozenStages ?? 0
+  config.model.checkpointActivations = given.checkpoint ?? false
+  config.data.classes = ['background', 'mass']
+  const { model } = detectorConfig(config)
+  const { height = 1024, width = 1024, batch = 1 } = given
+  return { model, backbone: resnetGraph(model), anchorsPerCell: 9, height, width, batch, optimizer: 'sgd' }
+}
+
+t.test('multiply-adds of ResNet-50 are the published 4.1 billion at 224 pixels', async (t) => {
+  const { macs } = stepCost(setting({ height: 224, width: 224 }))
+  t.ok(Math.abs(macs.backbone / 4.089e9 - 1) < 0.01, `${macs.backbone}`)
+})
+
+t.test('everything per image grows linearly', async (t) => {
+  const one = stepCost(setting())
+  const two = stepCost(setting({ batch: 2 }))
+  const wide = stepCost(setting({ width: 2048 }))
+  for (const other of [two, wide]) {
+    t.equal(other.stepMacs, 2 * one.stepMacs)
+    t.equal(other.bytes.activations, 2 * one.bytes.activations)
+    t.equal(other.bytes.optimizer, one.bytes.optimizer)
+  }
+})
+
+// GiB above the process with its parameters, ResNet-50, measured with `bench train-step`.
+const MEASURED = [
+  { given: {}, gib: 1.36 },
+  { given: { batch: 2 }, gib: 2.31 },
+  { given: { frozenStages: 5 }, gib: 0.34 },
+]
+for (const { given, gib } of MEASURED) {
+  t.test(`peak of ${JSON.stringify(given)} within 15 % of the measured`, async (t) => {
+    const predicted = stepCost(setting(given)).bytes.step / 2 ** 30
+    t.ok(Math.abs(predicted / gib - 1) < 0.15, `${predicted.toFixed(2)} GiB predicted, ${gib} measured`)
+  })
+}
+
+t.test('suggestions are smaller than what does not fit', async (t) => {
+  const large = setting({ height: 4096, width: 3328, batch: 2 })
+  const suggestions = smallerSteps(large)
+  t.same(
+    suggestions.map((s) => s.change),
+    ['data.batchSize=1', 'model.checkpointActivations=true', 'model.frozenStages=5', 'levels P4 and up'],
+  )
+  for (const { stepBytes, change } of suggestions) t.ok(stepBytes < stepCost(large).bytes.step, change)
+})
