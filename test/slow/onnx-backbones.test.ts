@@ -1,0 +1,38 @@
+// Every backbone of the table, exported, in onnxruntime against the engine at an odd size, and its row against the engine's description.
+// Needs the addon.
+import t from 'tap'
+import { native, openSession } from '../../lib/binding/session.js'
+import { BACKBONES, backboneOf, TAP_STRIDES } from '../../lib/config/backbones.js'
+import { sessionConfig } from '../../lib/config/detector.js'
+import { defaultConfig } from '../../lib/config/load.js'
+import { checkBackbone, checkReference } from '../parity/backbone-parity.js'
+
+t.setTimeout(3_600_000)
+
+for (const name of BACKBONES) {
+  t.test(name, async (t) => {
+    const row = backboneOf(name)
+    const config = defaultConfig('mammo', name)
+    config.input.channels = 3
+    config.model.norm = 'frozen'
+    const settings = sessionConfig(config)
+    const { taps } = await native().describeBackbone(settings.detector.model)
+    t.strictSame(
+      taps.map(({ level, channels, stride }) => [level, channels, stride]),
+      row.channels.map((channels, i) => [i + 2, channels, TAP_STRIDES[i]]),
+      'taps',
+    )
+    const session = await openSession(settings)
+    const body = (await session.parameters()).filter(
+      (p) => /^backbone\.(?!norm\d)/.test(p.name) && p.role !== 'buffer',
+    )
+    await session.dispose()
+    t.equal(
+      body.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0),
+      row.parameters,
+      'parameters of the body',
+    )
+    await checkReference(t, name)
+    await checkBackbone(t, name, 'frozen')
+  })
+}
