@@ -33,7 +33,7 @@ export async function measure(options: Record<string, unknown>): Promise<Measure
     parameters
       .filter(({ name, role }) => name.startsWith(prefix) && role !== 'buffer')
       .reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0)
-  const macs = networkMacs(session.config.detector.model, parameters, size, size)
+  const macs = await networkMacs(session.config.detector.model, parameters, size, size)
   const baseBytes = residentBytes('VmRSS')
   const step = {
     lr: 1e-5,

@@ -4,32 +4,30 @@ import type { ModelConfig, ParameterInfo } from '../../lib/binding/types.js'
 import { backboneOf } from '../../lib/config/backbones.js'
 import { gridSizes } from '../../lib/geometry/anchors.js'
 import { countWindows } from '../../lib/onnx/layers.js'
-import { resnetGraph } from '../../lib/onnx/resnet-graph.js'
 
 /** Multiply-adds of one image by part; norms, additions and activations are left out. */
-export function networkMacs(
+export async function networkMacs(
   model: ModelConfig,
   parameters: readonly Pick<ParameterInfo, 'name' | 'shape'>[],
   height: number,
   width: number,
-): { body: number; rest: number } {
+): Promise<{ body: number; rest: number }> {
   const shapes = new Map(parameters.map(({ name, shape }) => [name, shape]))
   const weight = (name: string) => shapes.get(`${name}.weight`)!.reduce((a, b) => a * b, 1)
   let body = 0
   const sizes = new Map<number, [number, number]>([[-1, [height, width]]])
-  resnetGraph(model).nodes.forEach(
-    ({ op, name, inputs, kernel = 1, stride = 1, padding = 'symmetric', ceil = false }, i) => {
-      const from = inputs.map((input) => sizes.get(input)!)
-      let size = from.reduce((a, b) => (a[0] * a[1] >= b[0] * b[1] ? a : b))
-      if (op === 'globalAvgPool') size = [1, 1]
-      if (op === 'conv' || op === 'maxPool' || op === 'avgPool') {
-        const window = { kernel, stride, padding, ceil }
-        size = [countWindows(size[0], window), countWindows(size[1], window)]
-      }
-      if (op === 'conv') body += weight(name) * size[0] * size[1]
-      sizes.set(i, size)
-    },
-  )
+  const { nodes } = await native().describeBackbone(model)
+  nodes.forEach(({ op, name, inputs, kernel = 1, stride = 1, padding = 'symmetric', ceil = false }, i) => {
+    const from = inputs.map((input) => sizes.get(input)!)
+    let size = from.reduce((a, b) => (a[0] * a[1] >= b[0] * b[1] ? a : b))
+    if (op === 'globalAvgPool') size = [1, 1]
+    if (op === 'conv' || op === 'maxPool' || op === 'avgPool') {
+      const window = { kernel, stride, padding, ceil }
+      size = [countWindows(size[0], window), countWindows(size[1], window)]
+    }
+    if (op === 'conv') body += weight(name) * size[0] * size[1]
+    sizes.set(i, size)
+  })
   const { halvings } = backboneOf(model.backbone)
   const area = (level: number) => gridSizes(height, width, [level], halvings).reduce((_, [h, w]) => h * w, 0)
   let rest = 0

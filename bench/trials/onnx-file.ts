@@ -10,7 +10,6 @@ import { calibrate } from '../../lib/onnx/calibrate.js'
 import { unverifiedRecord, type WriteModelOptions, writeManifest, writeModel } from '../../lib/onnx/export.js'
 import { deviceUid } from '../../lib/onnx/manifest.js'
 import { planQuantisation, quantise, toFloat16 } from '../../lib/onnx/precision.js'
-import { resnetGraph } from '../../lib/onnx/resnet-graph.js'
 import type { Tensor } from '../../lib/onnx/runtime.js'
 
 export interface FileSetting {
@@ -42,7 +41,7 @@ export async function writeBenchModel(setting: FileSetting): Promise<string> {
   await session.dispose()
   const write: WriteModelOptions = {
     detector,
-    backbone: resnetGraph(detector.model),
+    backbone: await native().describeBackbone(detector.model),
     parameters,
     input: {
       ...{ type: 'uint16', padMultiple: 128, normalise: 'dataset', mean: [2048], std: [1182], normalisedInGraph: true },

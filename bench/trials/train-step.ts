@@ -30,7 +30,7 @@ export async function measure(options: Record<string, unknown>): Promise<Measure
   )
   // Forward once, backward twice the work of what is trained. The box tower works on windows only, so a step does less than this.
   const { model } = session.config.detector
-  const { body, rest } = networkMacs(model, await session.parameters(), setting.height, setting.width)
+  const { body, rest } = await networkMacs(model, await session.parameters(), setting.height, setting.width)
   const gflop = 2e-9 * setting.batch * ((setting.frozenStages === 5 ? 1 : 3) * body + 3 * rest)
   await session.dispose()
   const ceiling = await convolutionCeiling()

@@ -28,7 +28,6 @@ import {
   runOnnx,
   splitDetections,
 } from '../onnx/parity.js'
-import { resnetGraph } from '../onnx/resnet-graph.js'
 import type { Tensor } from '../onnx/runtime.js'
 import { randomStream } from '../random.js'
 import { type CheckpointMetadata, sha256OfFile } from '../train/checkpoints.js'
@@ -90,7 +89,7 @@ export async function exportOnnx(target: string, options: ExportOptions): Promis
     log(`writing ${out}`)
     const write: WriteModelOptions = {
       detector,
-      backbone: resnetGraph(detector.model),
+      backbone: await native().describeBackbone(detector.model),
       parameters: await allTensors(session),
       input: inputContract(metadata),
       classes: config.data.classes,

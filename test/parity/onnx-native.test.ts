@@ -14,7 +14,6 @@ import { combineSums, pixelSums } from '../../lib/data/statistics.js'
 import type { MammoError } from '../../lib/errors.js'
 import { type WriteModelOptions, writeModel } from '../../lib/onnx/export.js'
 import { compareDetections, compareHeads, mergeParity, runOnnx, splitDetections } from '../../lib/onnx/parity.js'
-import { resnetGraph } from '../../lib/onnx/resnet-graph.js'
 import { packageRoot } from '../../lib/package-root.js'
 import { tinyExport } from '../onnx/tiny-export.js'
 import { testImage } from '../onnx/tiny-model.js'
@@ -117,7 +116,7 @@ for (const semantics of SEMANTICS) {
         const options: WriteModelOptions = {
           ...base,
           detector: settings.detector,
-          backbone: resnetGraph(settings.detector.model),
+          backbone: await native().describeBackbone(settings.detector.model),
           parameters,
         }
         const image = { dims: [2, 1, ...canvas], data: pixels }
