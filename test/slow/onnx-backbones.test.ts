@@ -23,7 +23,9 @@ for (const name of BACKBONES) {
       'taps',
     )
     const session = await openSession(settings)
-    const body = (await session.parameters()).filter((p) => /^backbone\.(?!norm\d)/.test(p.name) && p.role !== 'buffer')
+    const body = (await session.parameters()).filter(
+      (p) => /^backbone\.(?!tap_norm)/.test(p.name) && p.role !== 'buffer',
+    )
     await session.dispose()
     t.equal(
       body.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0),
