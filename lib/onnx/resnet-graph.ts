@@ -1,5 +1,6 @@
-// A ResNet described by hand, for tests that must do without the engine.
-import type { BackboneGraph, BackboneNode, ModelConfig } from '../../lib/binding/types.js'
+// A ResNet as a graph of nodes, for the ONNX walker. Architecture: He et al. 2016; strides as torchvision's or keras-resnet's.
+import type { BackboneGraph, BackboneNode, ModelConfig } from '../binding/types.js'
+import { ExportError } from '../errors.js'
 
 const DEPTHS: Record<string, { bottleneck: boolean; depths: number[] }> = {
   resnet18: { bottleneck: false, depths: [2, 2, 2, 2] },
@@ -11,8 +12,14 @@ const DEPTHS: Record<string, { bottleneck: boolean; depths: number[] }> = {
 
 type ResnetModel = Pick<ModelConfig, 'backbone' | 'stemWidth' | 'strideIn1x1' | 'padding' | 'norm' | 'normEps'>
 
+/** Throws ExportError ONNX_UNSUPPORTED for another family. */
 export function resnetGraph(model: ResnetModel): BackboneGraph {
-  const { bottleneck, depths } = DEPTHS[model.backbone]!
+  const row = DEPTHS[model.backbone]
+  if (row === undefined) {
+    const names = Object.keys(DEPTHS).join(', ')
+    throw new ExportError('ONNX_UNSUPPORTED', `expected a backbone of ${names}, got "${model.backbone}"`)
+  }
+  const { bottleneck, depths } = row
   const nodes: BackboneNode[] = []
   const taps: BackboneGraph['taps'] = []
   const add = (node: BackboneNode) => nodes.push(node) - 1
