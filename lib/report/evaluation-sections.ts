@@ -88,6 +88,11 @@ async function froc(about: string, metrics: Metrics): Promise<Html[]> {
   const facts = `${about}: ${counts.images} images of ${counts.patients} patients, ${counts.lesions} lesions, ${counts.massFreeImages} images without a lesion.`
   if (counts.lesions === 0) return [paragraph(facts), paragraph('Without lesions there is no curve.')]
   const rule = `A detection hits by ${options.criteria[0]}, credit ${options.credit}; a hit of a lesion that is found already is neither right nor wrong. ${intervalRemark(metrics)}`
+  const { massFreeImages } = counts
+  const none =
+    massFreeImages === 0
+      ? [paragraph('No image is without a lesion: false positives of such images cannot be counted.')]
+      : []
   const name = (f: FrocReport) =>
     `${f.criterion}, ${f.unit}s (${f.total}), false positives of ${f.falsePositives} images`
   return [
@@ -97,8 +102,11 @@ async function froc(about: string, metrics: Metrics): Promise<Html[]> {
     table(
       'Sensitivity at false positives per image',
       ['what is found', ...options.fppi.map((fppi) => `at ${fppi}`)],
-      metrics.froc.map((f) => [name(f), ...f.points.map(({ sensitivity }) => estimateText(sensitivity))]),
+      metrics.froc
+        .filter((f) => massFreeImages > 0 || f.falsePositives === 'all')
+        .map((f) => [name(f), ...f.points.map(({ sensitivity }) => estimateText(sensitivity))]),
     ),
+    ...none,
   ]
 }
 
@@ -216,26 +224,30 @@ async function calibration({ calibration }: Metrics): Promise<Html[]> {
 
 function strata(metrics: Metrics): Html[] {
   const { fppi } = metrics.options
-  const parts: [string, Stratum[]][] = [
+  const all: [string, Stratum[]][] = [
     ['size', metrics.strata.size],
     ['view', metrics.strata.view],
     ['density', metrics.strata.density],
     ['class', metrics.strata.label],
   ]
+  const known = (groups: readonly Stratum[]) => groups.some(({ name, lesions }) => name !== 'unknown' && lesions > 0)
+  const parts = all
+    .filter(([, groups]) => known(groups))
+    .map(([name, groups]) => [name, groups.filter(({ lesions }) => lesions > 0)] as const)
+  const unknown = all.filter(([, groups]) => !known(groups)).map(([name]) => name)
   return [
     paragraph(
       `Lesions found in groups, at the thresholds of all images together (false positives per image at most ${fppi.join(', ')}). Small groups say little: read the counts.`,
     ),
     columns(
-      parts
-        .filter(([, groups]) => groups.length > 0)
-        .map(([name, groups]) =>
-          table(
-            `By ${name}`,
-            [name, 'lesions', ...fppi.map((limit) => `at ${limit}`)],
-            groups.map((group) => [group.name, group.lesions, ...group.sensitivity.map((value) => number(value, 2))]),
-          ),
+      parts.map(([name, groups]) =>
+        table(
+          `By ${name}`,
+          [name, 'lesions', ...fppi.map((limit) => `at ${limit}`)],
+          groups.map((group) => [group.name, group.lesions, ...group.sensitivity.map((value) => number(value, 2))]),
         ),
+      ),
     ),
+    ...(unknown.length === 0 ? [] : [paragraph(`The data do not say of these lesions: ${unknown.join(', ')}.`)]),
   ]
 }

@@ -34,6 +34,8 @@ export interface LinePlot {
   marks?: { x: number; label: string }[]
   yDomain?: [number, number]
   xLog?: boolean
+  /** Least distance of the ticks, such as 1 for epochs. */
+  xStep?: number
   width?: number
   height?: number
 }
@@ -66,6 +68,7 @@ export function linePlotSpec(plot: LinePlot): TopLevelSpec {
       field: 'x',
       type: 'quantitative',
       title: plot.xTitle,
+      ...(plot.xStep === undefined ? {} : { axis: { tickMinStep: plot.xStep, format: 'd' } }),
       scale: {
         ...(plot.xLog ? { type: 'log' } : { zero: false, nice: false }),
         ...(plot.xDomain ? { domain: plot.xDomain, nice: false } : {}),

@@ -41,6 +41,8 @@ export interface RunReport {
   /** Images, patients and lesions of the parts; a sentence about patients in two parts. */
   data: { table: TextTable | null; remark: string }
   pictures: Picture[]
+  /** Which predictions the pictures show. */
+  shown: string
   /** Pictures left out to keep the page small. */
   omitted: string | null
   anchors: { about: string; sizes: TextTable; levels: TextTable } | null
@@ -74,7 +76,7 @@ export async function runReportHtml(report: RunReport): Promise<string> {
     const text =
       'Red, solid: ground truth. Blue, dashed: predictions with their scores. MISS: a lesion that no shown prediction hits. FP: a prediction that hits no lesion. A picture that is followed shows at its own size.'
     const rest = omitted === null ? [] : [paragraph(omitted)]
-    sections.push({ title: 'Pictures', body: [paragraph(text), gallery(pictures), ...rest] })
+    sections.push({ title: 'Pictures', body: [paragraph(text), paragraph(report.shown), gallery(pictures), ...rest] })
   }
   if (anchors !== null) {
     sections.push({ title: 'Anchors', body: [paragraph(anchors.about), draw(anchors.sizes), draw(anchors.levels)] })
@@ -107,6 +109,7 @@ async function historyPlots({ history, phaseBorders }: RunReport): Promise<Html[
       {
         title: 'Loss',
         xTitle: 'epoch',
+        xStep: 1,
         yTitle: 'loss',
         marks,
         series: known([
@@ -122,6 +125,7 @@ async function historyPlots({ history, phaseBorders }: RunReport): Promise<Html[
       {
         title: 'Average precision',
         xTitle: 'epoch',
+        xStep: 1,
         yTitle: 'AP',
         yDomain: [0, 1],
         marks,
@@ -133,6 +137,7 @@ async function historyPlots({ history, phaseBorders }: RunReport): Promise<Html[
       {
         title: 'Sensitivity',
         xTitle: 'epoch',
+        xStep: 1,
         yTitle: 'share of lesions found',
         yDomain: [0, 1],
         marks,
@@ -144,6 +149,7 @@ async function historyPlots({ history, phaseBorders }: RunReport): Promise<Html[
       {
         title: 'Learning rate',
         xTitle: 'epoch',
+        xStep: 1,
         yTitle: 'rate',
         marks: borders,
         height: 140,

@@ -17,7 +17,7 @@ const PART = 500
 /** Full-resolution parts of one image. */
 const PARTS = 2
 
-/** Up to `count` images as pictures: the whole one first, its parts behind it. */
+/** Up to `count` images as pictures: the whole one first, its parts behind it. Detections above `config.predict.scoreThreshold` are shown and judged. */
 export async function runGallery(
   root: string,
   truth: readonly ImageTruth[],

@@ -67,7 +67,9 @@ export async function writeReport(run: string, options: ReportOptions = {}): Pro
     epoch: phases.slice(0, i).reduce((sum, { epochs }) => sum + epochs, 0),
     label: phase.name,
   }))
-  const all = await picturesOf(root, scored, config, options)
+  const { threshold, shown } = galleryThreshold(evaluation, config)
+  const at = { ...config, predict: { ...config.predict, scoreThreshold: threshold } }
+  const all = await picturesOf(root, scored, at, options)
   const budget = (options.maxMb ?? 20) * 1e6 - PAGE_BYTES
   const pictures = withinBytes(all, budget)
   const html = await runReportHtml({
@@ -100,6 +102,7 @@ export async function writeReport(run: string, options: ReportOptions = {}): Pro
     differences: await differencesOf(record, config),
     data: await dataOf(folder, record, root, config),
     pictures,
+    shown: options.pictures === undefined ? shown : '',
     omitted:
       pictures.length === all.length
         ? null
@@ -298,6 +301,19 @@ async function picturesOf(
   const count = options.gallery ?? 8
   if (root === null || scored === null || count === 0) return []
   return runGallery(root, scored.truth, scored.detections, config, count)
+}
+
+/** Threshold of the pictures: at most one false positive per image where that point is known, so that a picture can be read. */
+function galleryThreshold(evaluation: ShownEvaluation | null, config: Config): { threshold: number; shown: string } {
+  const point = evaluation?.metrics.operatingPoints.findLast(({ fppi }) => fppi !== null && fppi <= 1)
+  if (point === undefined || point.threshold === null) {
+    const threshold = config.predict.scoreThreshold
+    return { threshold, shown: `Predictions above score ${threshold} (predict.scoreThreshold) are shown.` }
+  }
+  // Shown are scores strictly above; the point counts its own threshold in.
+  const threshold = point.threshold * (1 - Number.EPSILON)
+  const text = `Predictions from score ${point.threshold.toFixed(3)} are shown: at most ${point.fppi} false positives per image on these images.`
+  return { threshold, shown: text }
 }
 
 /** The first pictures whose base64 text fits. */

@@ -49,6 +49,7 @@ export async function sampleReport(): Promise<RunReport> {
       remark: 'No patient is in two parts.',
     },
     pictures: ['a', 'b'].map((name) => ({ bytes, type: 'image/png', caption: name, alt: `Mammogram ${name}` })),
+    shown: 'Predictions from score 0.3 are shown.',
     omitted: '1 of 3 pictures are left out.',
     anchors: {
       about: '10 lesions.',
