@@ -30,5 +30,6 @@ export { type SweepResult, type SweepTaskOptions, sweep } from './tasks/sweep.js
 export { type SweepInferOptions, type SweepInferResult, sweepInfer } from './tasks/sweep-infer.js'
 export { synthesize } from './tasks/synth.js'
 export { type RunEvent, type TrainOptions, type TrainResult, type TrainRun, train } from './tasks/train.js'
+export { type SeedsOptions, type SeedsResult, trainSeeds } from './tasks/train-seeds.js'
 export { viewDataset } from './tasks/view.js'
 export { type WatchOptions, type WatchSummary, watch } from './tasks/watch.js'

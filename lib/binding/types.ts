@@ -267,6 +267,11 @@ export interface StepOptions {
   update: boolean
   /** Leave the update out when loss or gradient norm is not finite (the step reports it either way). */
   skipNonFinite: boolean
+  /**
+   * After an update: average += (1 - emaDecay) * (weight - average), running statistics included; the first starts from the weights.
+   * `evaluateLoss`, `detect` and `forward` then use the averages, a checkpoint holds both. Absent: no average.
+   */
+  emaDecay?: number
 }
 
 export interface StepResult {

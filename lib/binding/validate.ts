@@ -190,7 +190,7 @@ export function checkStepOptions(options: StepOptions): void {
   const numbers = ['lr', 'weightDecay', 'lossScale'] as const
   const clips = ['clipNorm', 'clipNormPerTensor', 'clipValue'] as const
   const flags = ['update', 'skipNonFinite'] as const
-  knownKeys('options', options, [...numbers, ...clips, ...flags])
+  knownKeys('options', options, [...numbers, ...clips, ...flags, 'emaDecay'])
   for (const key of numbers) {
     const value: unknown = options[key]
     if (typeof value !== 'number' || !Number.isFinite(value) || value < 0) {
@@ -202,6 +202,10 @@ export function checkStepOptions(options: StepOptions): void {
     if (value !== null && !(typeof value === 'number' && Number.isFinite(value) && value > 0)) {
       refuse(`options.${key}`, 'a finite number > 0, or null for no clipping', describe(value))
     }
+  }
+  const { emaDecay } = options
+  if (emaDecay !== undefined && !(typeof emaDecay === 'number' && emaDecay >= 0 && emaDecay < 1)) {
+    refuse('options.emaDecay', 'a number in [0, 1), or nothing', describe(emaDecay))
   }
   for (const key of flags) {
     if (typeof options[key] !== 'boolean') refuse(`options.${key}`, 'true or false', describe(options[key]))

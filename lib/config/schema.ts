@@ -34,6 +34,7 @@ const run = z.strictObject({
   threads: maybe(z.number().int().positive(), 'intra-op threads of the engine; null fits the container'),
   precision: choice(['fp32', 'bf16', 'fp16'], 'fp32', 'arithmetic of convolutions; geometry and losses stay fp32'),
   logEvery: int(10, 'steps between printed lines without a terminal', 1),
+  pictures: int(4, 'pictures of training samples and of each evaluation in the run folder and TensorBoard; 0: none'),
   timeHours: maybe(z.number().positive(), 'stop after this time with a checkpoint'),
 })
 
@@ -264,7 +265,12 @@ const train = z.strictObject({
   clipNormPerTensor: maybe(z.number().positive(), 'norm of each tensor [KR .001 under TensorFlow 2]'),
   clipValue: maybe(z.number().positive(), 'each gradient element'),
   accumulate: int(1, 'micro-batches per update', 1),
-  emaDecay: num(0, 'moving average of weights; 0 is off', 0, 1),
+  emaDecay: z
+    .number()
+    .min(0)
+    .lt(1)
+    .default(0)
+    .describe('moving average of weights for evaluation and export, such as 0.999; 0 is off'),
   schedule: schedule.prefault({}),
   earlyStop: earlyStop.prefault({}),
   evaluateEvery: int(1, 'epochs between evaluations', 1),

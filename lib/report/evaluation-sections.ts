@@ -193,6 +193,21 @@ function operating(metrics: Metrics): Html[] {
   ]
 }
 
+/** Mean score against the share that is right, in classes of the score that are not empty. */
+export function calibrationPlot({ bins }: Metrics['calibration']): LinePlot {
+  const filled = bins.filter((bin) => bin.count > 0)
+  return {
+    title: 'Calibration',
+    xTitle: 'mean score',
+    yTitle: 'share that is right',
+    ...{ xDomain: [0, 1], yDomain: [0, 1], width: 320, height: 260 },
+    series: [
+      { name: 'detections', x: filled.map((bin) => bin.confidence!), y: filled.map((bin) => bin.precision!) },
+      { name: 'perfect', x: [0, 1], y: [0, 1] },
+    ],
+  }
+}
+
 async function calibration({ calibration }: Metrics): Promise<Html[]> {
   const { bins, expectedError, maximumError } = calibration
   const filled = bins.filter((bin) => bin.count > 0)
@@ -209,16 +224,7 @@ async function calibration({ calibration }: Metrics): Promise<Html[]> {
     ),
   ]
   if (filled.length === 0) return body
-  const plot: LinePlot = {
-    title: 'Calibration',
-    xTitle: 'mean score',
-    yTitle: 'share that is right',
-    ...{ xDomain: [0, 1], yDomain: [0, 1], width: 320, height: 260 },
-    series: [
-      { name: 'detections', x: filled.map((bin) => bin.confidence!), y: filled.map((bin) => bin.precision!) },
-      { name: 'perfect', x: [0, 1], y: [0, 1] },
-    ],
-  }
+  const plot = calibrationPlot(calibration)
   return [figure(await linePlotSvg(plot), 'Share of right detections in ten classes of score.'), ...body]
 }
 

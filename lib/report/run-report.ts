@@ -89,8 +89,17 @@ export async function runReportHtml(report: RunReport): Promise<string> {
   return page(report.title, report.notice, sections)
 }
 
-async function historyPlots({ history, phaseBorders }: RunReport): Promise<Html[]> {
-  if (history.length === 0) return [paragraph('No epoch has ended yet.')]
+async function historyPlots(report: RunReport): Promise<Html[]> {
+  if (report.history.length === 0) return [paragraph('No epoch has ended yet.')]
+  const drawn = historyLinePlots(report)
+  return Promise.all(drawn.map(async ([plot, caption]) => figure(await linePlotSvg(plot), caption)))
+}
+
+/** The history as plots with captions, those without numbers left out: loss, average precision, sensitivity, learning rate. */
+export function historyLinePlots({
+  history,
+  phaseBorders,
+}: Pick<RunReport, 'history' | 'phaseBorders'>): [LinePlot, string][] {
   const epochs = history.map((row) => row['epoch']!)
   const series = (name: string, column: string) => ({
     name,
@@ -158,6 +167,5 @@ async function historyPlots({ history, phaseBorders }: RunReport): Promise<Html[
       'Learning rate at the end of each epoch.',
     ],
   ]
-  const drawn = plots.filter(([plot]) => plot.series.length > 0)
-  return Promise.all(drawn.map(async ([plot, caption]) => figure(await linePlotSvg(plot), caption)))
+  return plots.filter(([plot]) => plot.series.length > 0)
 }

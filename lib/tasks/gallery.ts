@@ -70,7 +70,7 @@ export async function runGallery(
 }
 
 /** Missed lesions, highest false alarms and highest hits take turns; then the rest in order. */
-function tellingImages(
+export function tellingImages(
   truth: readonly ImageTruth[],
   detections: ReadonlyMap<string, readonly Detection[]>,
   config: Config,

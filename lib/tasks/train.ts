@@ -12,7 +12,7 @@ import { loadConfig } from '../config/load.js'
 import { type Phase, phasesOf } from '../config/phases.js'
 import type { Config } from '../config/schema.js'
 import { partIds } from '../data/prepared.js'
-import { asMammoError, ConfigError, TrainingError } from '../errors.js'
+import { asMammoError, TrainingError } from '../errors.js'
 import {
   type Candidate,
   CHECKPOINT_FORMAT,
@@ -27,6 +27,7 @@ import { type Dataset, openDataset, trainingIds, trainingPhases, trainingSpacing
 import { engineThreads, hostRecord, recordedEnv, toolRecord } from '../train/environment.js'
 import { EventChannel, parseEvents, type RunEvent } from '../train/events.js'
 import { type InitialWeights, loadInitialWeights } from '../train/initial-weights.js'
+import { describeGain, measurePrecision, type PrecisionGain } from '../train/precision-check.js'
 import { writePredictions } from '../train/predictions.js'
 import { profileOf, profileTable, type StepTimes } from '../train/profile.js'
 import { createDisplay, type DisplayOptions } from '../train/progress.js'
@@ -39,12 +40,14 @@ import {
   readRunRecord,
   writeRunRecord,
 } from '../train/run-folder.js'
+import { lockRun } from '../train/run-lock.js'
 import { openRunLog, type RunLog } from '../train/run-log.js'
 import { listenToSignals } from '../train/signals.js'
 import { type Best, freshState, type TrainingState } from '../train/state.js'
 import { type Control, courseOf, type PhaseData, runTraining } from '../train/trainer.js'
 import { evaluationPost, openValidator, type Predictions } from '../train/validate.js'
 import { memoryPlan } from './cost.js'
+import { runPictures } from './run-pictures.js'
 
 export type { RunEvent } from '../train/events.js'
 export type { DisplayOptions } from '../train/progress.js'
@@ -136,18 +139,22 @@ async function execute(
   channel: EventChannel,
 ): Promise<TrainResult> {
   const config = withAbsolutePaths(given, options)
-  refuseUnavailable(config)
   const phases = phasesOf(config)
   const resumed = options.resume === undefined ? undefined : await openResume(options.resume, config)
   const dataset = await openDataset(config)
   let session: Session | undefined
+  let unlock: () => Promise<void> = async () => undefined
   try {
     const identity = identityOf(dataset, config)
     if (resumed) refuseOtherData(resumed.provenance.dataset, identity, dataset.set.folder)
-    const { data } = trainingPhases(dataset, config, phases)
+    const { data, samplers } = trainingPhases(dataset, config, phases)
     const engine = native()
     const threads = engineThreads(config.run.threads)
     const machine = await engine.configure(threads.count)
+    const gain =
+      config.run.precision === 'fp32'
+        ? null
+        : await measurePrecision(sessionConfig(config), openSession, () => performance.now())
     session = await openSession(sessionConfig(config))
     await session.update({ post: evaluationPost(config) })
     // A file that does not fit is told before there is a run folder.
@@ -161,6 +168,7 @@ async function execute(
     const folder =
       resumed?.folder ??
       (await createRunFolder(config.run.root, options.command ?? 'train', runName(config, options), options.existOk))
+    unlock = await lockRun(folder)
     const start = resumed ? await restore(session, resumed) : { state: freshState(), broken: [], from: null }
     const display = createDisplay(
       options.display ?? { write: () => undefined, isTty: false, columns: 80, mode: 'quiet', logEvery: 1 },
@@ -199,7 +207,7 @@ async function execute(
       const provenance = resumed?.provenance ?? provenanceOf(config, dataset, identity, init)
       record = { ...record, init }
       if (!resumed) await writeDescription(folder, config, dataset)
-      announce(log, config, phases, data, dataset, machine.bf16)
+      announce(log, phases, data, dataset, gain)
       const { residentBytes } = await engine.memory()
       for (const phase of phases) {
         const plan = memoryPlan(config, phase, largestSize(config, phase, dataset), residentBytes)
@@ -222,6 +230,8 @@ async function execute(
         display.note(`evaluating ${done}/${total}`),
       )
       if (validation.empty) log.say('warning: the split has no validation images; no best checkpoint is chosen')
+      const pictures = runPictures(folder, config, phases, samplers, dataset, log, () => performance.now())
+      if (!resumed) await pictures.training()
       const memory = async () => {
         const { deviceBytes, residentBytes } = await engine.memory()
         return { deviceBytes, hostBytes: residentBytes }
@@ -233,6 +243,7 @@ async function execute(
           clock: () => performance.now(),
           show: display.standing,
           ...(options.profile ? { profile: (times: StepTimes) => stepTimes.push(times) } : {}),
+          epochEnded: (_, evaluated) => pictures.epoch(evaluated ? validation.predictions() : undefined),
           validate: (...given) =>
             validation.run(...given).catch((error: unknown) => {
               throw inEvaluation(error, folder)
@@ -255,6 +266,7 @@ async function execute(
         },
         start.state,
       )
+      await pictures.close()
       display.close()
       if (options.profile) {
         const profile = profileOf(stepTimes.slice(1))
@@ -281,14 +293,7 @@ async function execute(
   } finally {
     await session?.dispose()
     await dataset.close()
-  }
-}
-
-/** What the configuration may ask for but this version cannot do. Better refused than done differently. */
-function refuseUnavailable(config: Config): void {
-  if (config.train.emaDecay > 0) {
-    const message = `train.emaDecay is ${config.train.emaDecay}: the moving average of weights is not available yet; set it to 0`
-    throw new ConfigError([{ key: 'train.emaDecay', message }])
+    await unlock()
   }
 }
 
@@ -478,20 +483,18 @@ async function storePredictions(folder: string, detections: Predictions, config:
 
 function announce(
   log: RunLog,
-  config: Config,
   phases: readonly Phase[],
   data: readonly PhaseData[],
   dataset: Dataset,
-  bf16: boolean,
+  gain: PrecisionGain | null,
 ): void {
   const warn = (code: string, message: string) => {
     log.event({ type: 'warning', code, message })
     log.say(`warning: ${message}`)
   }
   for (const message of dataset.warnings) warn('SPLIT', message)
-  if (config.run.precision === 'bf16' && config.run.device === 'cpu' && !bf16) {
-    warn('PRECISION', 'this CPU has no bf16 arithmetic: run.precision=fp32 is much faster here')
-  }
+  if (gain !== null && gain.gain < 1) warn('PRECISION', describeGain(gain))
+  else if (gain !== null) log.say(describeGain(gain))
   for (const [i, phase] of phases.entries()) {
     const { total, perEpoch } = courseOf(phase, data[i]!)
     const batch = phase.accumulate === 1 ? `${phase.batchSize}` : `${phase.batchSize} x ${phase.accumulate}`

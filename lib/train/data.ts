@@ -143,6 +143,13 @@ async function* readTraining(
   for await (const { batch, targets, ids, plans } of loader) yield { ids, plan: plans, images: batch, targets }
 }
 
+/** The plans of the first batches of a phase (by its index), as they are trained on. */
+export function firstPlans(sampler: Sampler, phase: Phase, index: number, count: number): SamplePlan[] {
+  const epoch = index * PHASE_PASSES
+  const indices = sampler.batches(epoch, phase.batchSize, true).flatMap((batch) => batch.indices)
+  return indices.slice(0, count).map((sample) => sampler.plan(epoch, sample))
+}
+
 /** Images of a part as they are scored: unaugmented, whole, at the scale of the strategy. */
 export function scoringSampler(
   dataset: Dataset,

@@ -10,6 +10,7 @@ const FREE = new Set([
   'run.root',
   'run.name',
   'run.logEvery',
+  'run.pictures',
   'run.timeHours',
   'data.root',
   'data.readAhead',

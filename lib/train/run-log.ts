@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { diskError, writeFileAtomic } from '../atomic-write.js'
 import { EVENT_VERSION, type EventBody, type EventChannel, eventLine, linesUpTo, type RunEvent } from './events.js'
 import { type ResultRow, resultColumns, resultLine, rowsUpTo } from './results.js'
-import { EventFile } from './tensorboard.js'
+import { EventFile, type Picture } from './tensorboard.js'
 
 export interface RunLog {
   /** Stamps and records an event. */
@@ -17,6 +17,8 @@ export interface RunLog {
   say(text: string): void
   /** A line in train.log only. */
   note(text: string): void
+  /** A picture for TensorBoard, at the step in hand. */
+  picture(tag: string, picture: Picture): void
   /** Step of the last record that has one. */
   readonly step: number
   /** Writes what is held back; `end` closes the files and the channel. */
@@ -87,6 +89,7 @@ export async function openRunLog(options: RunLogOptions): Promise<RunLog> {
     note(line) {
       text.append(`${new Date(clock()).toISOString()} ${line}\n`)
     },
+    picture: (tag, picture) => board.picture(step, tag, picture),
     flush,
     async end() {
       channel.close()

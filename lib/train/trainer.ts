@@ -61,6 +61,8 @@ export interface TrainerParts {
   /** Told the times of every update, when somebody wants them. */
   profile?(times: StepTimes): void
   show(standing: Standing): void
+  /** After an epoch's row: plots and pictures. `evaluated`: the epoch has new scores. */
+  epochEnded?(epoch: number, evaluated: boolean): Promise<void>
   /** Milliseconds. */
   clock(): number
 }
@@ -123,6 +125,7 @@ export async function runTraining(parts: TrainerParts, start: TrainingState): Pr
         const row = await epochRow(parts, phase, course, state, val)
         recordEpoch(parts, phase, row, val, evaluationSeconds)
         final = resultValues(row, config.evaluate.fppi)
+        await parts.epochEnded?.(epoch, val !== undefined)
 
         const judged = judge(phase, state, final, val !== undefined)
         state = { ...nextEpoch(judged.state), epochsDone: epoch, ended: judged.stop }
@@ -234,6 +237,7 @@ async function update(
       // Gradients of a broken micro-batch are never applied, those of its companions neither.
       update: micro === micros - 1 && finite,
       skipNonFinite: true,
+      ...(train.emaDecay > 0 ? { emaDecay: averageDecay(train.emaDecay, state.step - state.skipped) } : {}),
     })
     results.push(result)
     const last = micro === micros - 1
@@ -302,6 +306,11 @@ async function update(
     etaSeconds: eta(parts, after, timing),
   })
   return after
+}
+
+/** The moving average forgets its start: the decay grows with the updates made (TensorFlow's num_updates rule). */
+export function averageDecay(decay: number, updates: number): number {
+  return Math.min(decay, (1 + updates) / (10 + updates))
 }
 
 function totalEpochs(parts: TrainerParts): number {

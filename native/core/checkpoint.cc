@@ -17,6 +17,7 @@ constexpr const char* kVersion = "1";
 constexpr const char* kFirst = "optimizer.first.";
 constexpr const char* kSecond = "optimizer.second.";
 constexpr const char* kStep = "optimizer.step.";
+constexpr const char* kTrained = "optimizer.trained.";  // beside averages
 constexpr const char* kNormaliser = "normaliser.mean";
 constexpr const char* kRandom = "random.state";
 
@@ -81,7 +82,11 @@ at::Tensor take(const SafetensorsFile& file, const std::string& name, at::IntArr
 void save_checkpoint(const std::string& path, const TrainingState& state,
                      const std::string& metadata) {
   std::vector<std::pair<std::string, at::Tensor>> tensors;
-  for (const Parameter& p : state.parameters) tensors.emplace_back(p.name, p.value);
+  const bool averaged = state.averages && !state.averages->empty();
+  for (const Parameter& p : state.parameters) {
+    tensors.emplace_back(p.name, averaged ? state.averages->at(p.name) : p.value);
+    if (averaged) tensors.emplace_back(kTrained + p.name, p.value);
+  }
   for (const auto& [name, m] : state.moments) {
     tensors.emplace_back(kFirst + name, m.first);
     if (m.second.defined()) tensors.emplace_back(kSecond + name, m.second);
@@ -129,8 +134,16 @@ RestoredState read_full_checkpoint(const std::string& path, const TrainingState&
     fail(path, "was written with another configuration: " + list);
   }
 
+  const auto after = file.tensors.lower_bound(kTrained);
+  const bool averaged = after != file.tensors.end() && after->first.starts_with(kTrained);
   for (const Parameter& p : current.parameters) {
-    restored.values[p.name] = take(file, p.name, p.value.sizes(), at::kFloat, path);
+    const at::Tensor named = take(file, p.name, p.value.sizes(), at::kFloat, path);
+    if (averaged) {
+      restored.averages[p.name] = named;
+      restored.values[p.name] = take(file, kTrained + p.name, p.value.sizes(), at::kFloat, path);
+    } else {
+      restored.values[p.name] = named;
+    }
     if (!file.tensors.contains(kStep + p.name)) continue;  // never updated
     Moments m;
     m.step = *take(file, kStep + p.name, {1}, at::kLong, path).data_ptr<int64_t>();

@@ -1,7 +1,8 @@
 // What a checkpoint holds and how it is checked: weights, moments and step counts of the optimiser,
 // the normaliser's state, the random stream, the whole configuration and the caller's own metadata,
-// in one .safetensors file. A checkpoint is read and judged completely before anything of the
-// session changes.
+// in one .safetensors file. With a moving average of the weights the parameters' names hold the
+// averages, which is what every reader of weights wants, and training's own weights stand apart. A
+// checkpoint is read and judged completely before anything of the session changes.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -9,6 +10,7 @@
 #include <map>
 #include <string>
 
+#include "core/averages.h"
 #include "core/config.h"
 #include "core/loss.h"
 #include "core/model/parameters.h"
@@ -24,7 +26,8 @@ struct TrainingState {
   const ParameterList& parameters;
   const std::map<std::string, Moments>& moments;
   NormaliserState normaliser;
-  at::Tensor random;  // uint8, the generator's state
+  at::Tensor random;                   // uint8, the generator's state
+  const Averages* averages = nullptr;  // none, or empty: not averaged
 };
 
 void save_checkpoint(const std::string& path, const TrainingState& state,
@@ -35,6 +38,7 @@ void save_checkpoint(const std::string& path, const TrainingState& state,
 struct RestoredState {
   std::map<std::string, at::Tensor> values;  // by parameter name
   std::map<std::string, Moments> moments;
+  Averages averages;  // empty: not averaged
   NormaliserState normaliser;
   at::Tensor random;
   int frozen_stages;

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "core/arena.h"
+#include "core/averages.h"
 #include "core/checkpoint.h"
 #include "core/loss.h"
 #include "core/model/retinanet.h"
@@ -130,6 +131,7 @@ struct Session::State {
   Retinanet net;
   Optimizer optimizer;
   NormaliserState normaliser;
+  Averages averages;
 
   explicit State(const SessionConfig& c)
       : config(c),
@@ -143,8 +145,8 @@ struct Session::State {
   const DetectorConfig& detector() const { return config.detector; }
 
   TrainingState training_state() {
-    return {config.detector,   config.optimizer, net.parameters,
-            optimizer.state(), normaliser,       generator.get_state()};
+    return {config.detector, config.optimizer,      net.parameters, optimizer.state(),
+            normaliser,      generator.get_state(), &averages};
   }
 
   /// The network's input, float32 [n, channels, H, W] on the device.
@@ -296,6 +298,7 @@ StepResult Session::train_step(const ImageBatch& batch, const TargetBatch& targe
     result.finite = result.finite && std::isfinite(scale.norm);
     if (result.finite || !options.skip_non_finite) {
       s.optimizer.step(s.net.parameters, scale, options.lr, options.weight_decay);
+      if (options.ema_decay) update_averages(s.averages, s.net.parameters, *options.ema_decay);
       result.updated = true;
     }
     s.zero_gradients();
@@ -309,6 +312,7 @@ StepResult Session::evaluate_loss(const ImageBatch& batch, const TargetBatch& ta
   State& s = *state_;
   const DetectorConfig& config = s.detector();
   Timer timer;
+  const AveragesInUse averages(s.averages, s.net.parameters);
   at::NoGradGuard no_grad;
   const std::vector<ImageSize> sizes = image_sizes(batch);
   const at::Tensor input = s.cast(s.load(batch, sizes));
@@ -333,6 +337,7 @@ StepResult Session::evaluate_loss(const ImageBatch& batch, const TargetBatch& ta
 Detections Session::detect(const ImageBatch& batch) {
   State& s = *state_;
   Timer timer;
+  const AveragesInUse averages(s.averages, s.net.parameters);
   c10::InferenceMode inference;
   const std::vector<ImageSize> sizes = image_sizes(batch);
   const at::Tensor input = s.cast(s.load(batch, sizes));
@@ -359,6 +364,7 @@ Detections Session::detect(const ImageBatch& batch) {
 
 RawOutputs Session::forward(const ImageBatch& batch) {
   State& s = *state_;
+  const AveragesInUse averages(s.averages, s.net.parameters);
   c10::InferenceMode inference;
   const at::Tensor input = s.cast(s.load(batch, image_sizes(batch)));
   const HeadOutputs outputs = mammo::forward(s.net, input);
@@ -398,6 +404,7 @@ LoadedCheckpoint Session::load_checkpoint(const std::string& path, LoadWhat what
   if (what == LoadWhat::kWeights) {
     RestoredWeights restored = read_weights(path, s.net.parameters);
     s.assign(restored.values);
+    s.averages.clear();
     return {std::move(restored.metadata), std::move(restored.report)};
   }
   RestoredState restored = read_full_checkpoint(path, s.training_state());
@@ -409,6 +416,8 @@ LoadedCheckpoint Session::load_checkpoint(const std::string& path, LoadWhat what
     if (m.second.defined()) m.second = m.second.to(s.device);
   }
   s.optimizer.set_state(std::move(restored.moments));
+  for (auto& [name, average] : restored.averages) average = average.to(s.device);
+  s.averages = std::move(restored.averages);
   s.normaliser = restored.normaliser;
   s.generator.set_state(restored.random);
   s.config.detector.model.frozen_stages = restored.frozen_stages;

@@ -56,6 +56,7 @@ struct StepOptions {
   double loss_scale;
   bool update;
   bool skip_non_finite;
+  std::optional<double> ema_decay = std::nullopt;  // of the average of weights; none: no average
 };
 
 /// Seconds by part of the call: upload, forward, loss, backward, optimizer, postprocess.
@@ -161,7 +162,8 @@ class Session {
   /// gradients are cleared (also when the update was left out because it was not finite).
   StepResult train_step(const ImageBatch& batch, const TargetBatch& targets,
                         const StepOptions& options);
-  /// The loss in evaluation mode, without gradients and without touching the normaliser's state.
+  /// The loss in evaluation mode, of the averaged weights where there are some (so do detect and
+  /// forward), without gradients and without touching the normaliser's state.
   StepResult evaluate_loss(const ImageBatch& batch, const TargetBatch& targets);
   Detections detect(const ImageBatch& batch);
   RawOutputs forward(const ImageBatch& batch);

@@ -142,6 +142,57 @@ void resumes_bit_for_bit() {
   }
 }
 
+// The average follows its formula, evaluation uses it, training does not, a checkpoint holds both.
+void averages_weights() {
+  SessionConfig config = test::tiny_config();
+  config.detector.model.norm = NormPolicy::kTrain;
+  const ImageBatch batch = images(kTwo);
+  const TargetBatch truth = targets(kTwo);
+  const std::string path =
+      (std::filesystem::temp_directory_path() / ("mammo-average-" + std::to_string(::getpid())))
+          .string();
+  StepOptions o = options();
+  o.ema_decay = 0.75;
+  Session averaged(config), plain(config);
+  std::vector<float> wanted;
+  for (int i = 0; i < 4; ++i) {
+    averaged.train_step(batch, truth, o);
+    plain.train_step(batch, truth, options());
+    const std::vector<float> now = all_weights(plain);
+    if (wanted.empty()) wanted = now;
+    for (size_t j = 0; j < now.size(); ++j) wanted[j] += 0.25f * (now[j] - wanted[j]);
+  }
+  EXPECT(all_weights(averaged) == all_weights(plain));
+  averaged.save_checkpoint(path, "{}");
+  Session reader(config);
+  reader.load_checkpoint(path, LoadWhat::kWeights);
+  const std::vector<float> got = all_weights(reader);
+  double worst = 0;
+  for (size_t j = 0; j < got.size(); ++j)
+    worst = std::max(worst, static_cast<double>(std::abs(got[j] - wanted[j])));
+  EXPECT(worst < 1e-6);
+  EXPECT(reader.forward(batch).logits == averaged.forward(batch).logits);
+  EXPECT(plain.forward(batch).logits != averaged.forward(batch).logits);
+  EXPECT_EQUAL(averaged.evaluate_loss(batch, truth).per_image[0],
+               reader.evaluate_loss(batch, truth).per_image[0]);
+  EXPECT(reader.detect(batch).scores == averaged.detect(batch).scores);
+  EXPECT(all_weights(averaged) == all_weights(plain));  // looking changed nothing
+
+  Session resumed(config);
+  resumed.load_checkpoint(path, LoadWhat::kAll);
+  EXPECT(all_weights(resumed) == all_weights(averaged));
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQUAL(averaged.train_step(batch, truth, o).loss,
+                 resumed.train_step(batch, truth, o).loss);
+  }
+  EXPECT(resumed.forward(batch).logits == averaged.forward(batch).logits);
+  // A checkpoint without averages ends them.
+  plain.save_checkpoint(path, "{}");
+  resumed.load_checkpoint(path, LoadWhat::kAll);
+  EXPECT(resumed.forward(batch).logits == plain.forward(batch).logits);
+  std::filesystem::remove(path);
+}
+
 void accumulation_equals_the_big_batch() {
   SessionConfig config = test::tiny_config();
   config.detector.loss.normaliser = Normaliser::kPerImage;
@@ -376,6 +427,7 @@ int main() {
   check::run("images without boxes teach", images_without_boxes_teach);
   check::run("box windows are exact", box_windows_are_exact);
   check::run("accumulation equals the big batch", accumulation_equals_the_big_batch);
+  check::run("averages weights", averages_weights);
   check::run("resumes bit for bit", resumes_bit_for_bit);
   check::run("non-finite is seen before the update", non_finite_is_seen_before_the_update);
   check::run("freezing is complete", freezing_is_complete);

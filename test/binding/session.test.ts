@@ -114,8 +114,10 @@ t.test('step options', async (t) => {
     [options({ update: 1 }), 'options.update: expected true or false, got 1'],
     [
       options({ clip: 1 }),
-      'options.clip: expected one of the fields lr, weightDecay, lossScale, clipNorm, clipNormPerTensor, clipValue, update, skipNonFinite, got an unknown field',
+      'options.clip: expected one of the fields lr, weightDecay, lossScale, clipNorm, clipNormPerTensor, clipValue, update, skipNonFinite, emaDecay, got an unknown field',
     ],
+    [options({ emaDecay: 1 }), 'options.emaDecay: expected a number in [0, 1), or nothing, got 1'],
+    [options({ emaDecay: null }), 'options.emaDecay: expected a number in [0, 1), or nothing, got null'],
   ]
   for (const [call, message] of cases) t.throws(call, refused(message), message)
 })

@@ -194,7 +194,7 @@ else {
     t.equal(ended.code, 0, JSON.stringify(ended.output))
     const record = await readRunRecord(folderOf('init'))
     t.match(record, { init: { source: 'init.safetensors', sha256: /^[0-9a-f]{64}$/ }, parents: [init] })
-    t.equal(JSON.parse(readFileSync(join(folderOf('init'), 'init.json'), 'utf8')).missing.length, 0)
+    t.equal(JSON.parse(readFileSync(join(folderOf('init'), 'init.json'), 'utf8')).initial.length, 0)
     t.equal(ended.events.flatMap((e) => (e.type === 'start' ? [e.step] : [])).at(0), 0)
   })
 

@@ -12,14 +12,6 @@ const configured = (change: (config: Config) => void) => {
   return config
 }
 
-t.test('what this version cannot do is refused before anything is made', async (t) => {
-  const config = configured((c) => {
-    c.train.emaDecay = 0.999
-  })
-  await t.rejects(train(config).done, { code: 'ERR_MAMMO_CONFIG', message: /train\.emaDecay.*not available yet/ })
-  t.notOk(existsSync(config.run.root))
-})
-
 t.test('no data, no run to resume', async (t) => {
   await t.rejects(train(configured(() => undefined)).done, { code: 'ERR_MAMMO_CONFIG', message: /data\.root/ })
   await t.rejects(

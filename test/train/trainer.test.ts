@@ -10,6 +10,7 @@ import { parseResults } from '../../lib/train/results.js'
 import { openRunLog } from '../../lib/train/run-log.js'
 import { freshState, type TrainingState } from '../../lib/train/state.js'
 import {
+  averageDecay,
   type Control,
   type PhaseData,
   runTraining,
@@ -195,6 +196,23 @@ t.test(
       [0.5, 0.5, 0.5, 0.5, 1],
     )
     t.equal(new Set(steps.slice(0, 2).map((s) => s.lr)).size, 1, 'one rate per update')
+  },
+)
+
+t.test(
+  'the average of weights starts fast and slows down to its decay; without it the engine is told nothing',
+  async (t) => {
+    const { steps } = await runFake(t.testdir(), {
+      config: (c) => {
+        c.train.emaDecay = 0.3
+      },
+    })
+    t.strictSame(
+      steps.map((s) => s.emaDecay),
+      [1 / 10, 2 / 11, 3 / 12, 0.3, 0.3, 0.3, 0.3, 0.3].map((d) => Math.min(d, 0.3)),
+    )
+    t.equal(averageDecay(0.999, 100_000), 0.999)
+    t.notOk('emaDecay' in (await runFake(t.testdir(), {})).steps[0]!)
   },
 )
 
