@@ -22,6 +22,8 @@ import { markHits } from './view.js'
 
 /** Longer side of a picture in pixels. */
 const SIDE = 768
+/** Predictions drawn on an image, the strongest: an early detector has a hundred. */
+const SHOWN = 10
 /** Plots are drawn again at most this often while epochs are short; the last drawing is complete. */
 const PLOT_EVERY_MS = 30_000
 
@@ -107,7 +109,8 @@ async function drawScored(
   const [dx, dy] = record.cache.crop
   const shift = ([x1, y1, x2, y2]: Box): Box => [x1 - dx, y1 - dy, x2 - dx, y2 - dy]
   const lesions = record.lesions.map((l) => ({ box: shift(l.box), label: l.class, ignore: l.ignore }))
-  const found = detections.map((one) => ({ ...one, box: shift(one.box) }))
+  const strongest = [...detections].sort((a, b) => b.score - a.score).slice(0, SHOWN)
+  const found = strongest.map((one) => ({ ...one, box: shift(one.box) }))
   const marked = markHits(lesions, found, config)
   return renderImage({ pixels, width, height, ...marked, title: record.id, maxSide: SIDE })
 }
