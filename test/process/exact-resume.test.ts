@@ -11,6 +11,8 @@ import { parseEvents } from '../../lib/train/events.js'
 import { preparedFixture } from '../train/prepared-fixture.js'
 import { differing, lastTensors, runTrainingProcess, tinyRun } from './training.js'
 
+t.setTimeout(600_000)
+
 const RUNS = 4
 const MOMENTS = 5
 /** Longest delay after a step's record, about the time of a few micro-batches. */
