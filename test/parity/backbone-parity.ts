@@ -116,21 +116,16 @@ function rule(name: string, shape: readonly number[]): [number, number] {
   if (name.endsWith('running_var')) return [1, 0.3]
   if (name.endsWith('layer_scale')) return [0.5, 0.2]
   if (name.endsWith('weight') && shape.length > 1)
-    return [0, Math.sqrt(6 / shape.slice(1).reduce((product, dim) => product * dim, 1))]
+    // Steep gates would make a deep network chaotic: float32 rounding grows by half with every block.
+    return [
+      0,
+      Math.sqrt(6 / shape.slice(1).reduce((product, dim) => product * dim, 1)) * (name.includes('.fc') ? 0.05 : 1),
+    ]
   return name.endsWith('weight') ? [1, 0.2] : [0, 0.1]
 }
 
-/**
- * Gates of large random activations amplify float32 rounding from stage to stage (1e-6 of C2 is 1e-4 of C5, on both sides): such networks are
- * compared down to C4, and the deepest of them to C3.
- */
-function deepestOf(name: string): number {
-  if (/^se.*(101|152)/.test(name)) return 3
-  return /^se|^mobilenet_v3/.test(name) ? 4 : 5
-}
-
 /** C2..C5 with the weights of test/fixtures/make_backbones.py, filled by torchvision's names, against its stored numbers. */
-export async function checkReference(t: Test, name: string, deepest = deepestOf(name)): Promise<void> {
+export async function checkReference(t: Test, name: string): Promise<void> {
   const path = join(packageRoot(), 'test', 'fixtures', 'backbones.json')
   const reference = JSON.parse(readFileSync(path, 'utf8')) as Reference
   const { seed, size } = reference
@@ -172,7 +167,6 @@ export async function checkReference(t: Test, name: string, deepest = deepestOf(
   const outputs = await runBytes(t.testdir(), bytes, { x: { dims: [1, 3, ...size], data } })
   const expected = reference.backbones[name]!.taps
   taps.forEach(([level, map], i) => {
-    if (level > deepest) return
     const { dims, data: values } = outputs[map.value]!
     const { shape, norm, samples } = expected[i]!
     t.strictSame(dims.slice(1), shape, `${name} C${level}`)
