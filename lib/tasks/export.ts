@@ -3,12 +3,13 @@
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
+import { diskError } from '../atomic-write.js'
 import { native, type Session } from '../binding/session.js'
 import type { DetectorConfig, ImageBatch } from '../binding/types.js'
 import { detectorConfig, padMultiple } from '../config/detector.js'
 import { phasesOf } from '../config/phases.js'
 import { openPrepared, openReader } from '../data/prepared.js'
-import { UsageError } from '../errors.js'
+import { DeviceError, UsageError } from '../errors.js'
 import {
   type ExportResult,
   type ManifestResult,
@@ -99,7 +100,10 @@ export async function exportOnnx(target: string, options: ExportOptions): Promis
       shape,
       defaultThreshold: config.predict.scoreThreshold,
     }
-    const written = await writeModel(write)
+    // The user knows the model by its own name.
+    const written = await writeModel(write).catch((error) => {
+      throw error instanceof DeviceError && error.where === unchecked ? diskError(error.cause, out) : error
+    })
     const withVariants = async (model: ExportResult, placed: ManifestResult) =>
       variants.length === 0
         ? []
