@@ -81,7 +81,7 @@ for (const word of words) {
         )
       }
     }
-    const summaries = sides.map((side) => summarise(word, variant, side.name, collected.get(side)!))
+    const summaries = sides.map((side) => summarise(word, variant, side, collected.get(side)!))
     const ours = summaries[0]!
     for (const peer of summaries.slice(1)) peer.ratio = peer.medianSeconds / ours.medianSeconds
     rows.push(...summaries)
@@ -121,7 +121,7 @@ async function runSide(side: Side, options: Record<string, unknown>): Promise<Me
   return JSON.parse(last) as Measurement
 }
 
-function summarise(trial: string, variant: string, side: string, runs: Measurement[]): Row {
+function summarise(trial: string, variant: string, { name: side, expected }: Side, runs: Measurement[]): Row {
   const seconds = runs.flatMap((r) => r.seconds)
   const [min, max] = spread(seconds)
   return {
@@ -134,7 +134,7 @@ function summarise(trial: string, variant: string, side: string, runs: Measureme
     runs: seconds.length,
     peakBytes: median(runs.map((r) => r.peakBytes)),
     baseBytes: median(runs.map((r) => r.baseBytes)),
-    extra: runs[0]?.extra ?? {},
+    extra: { ...(expected === undefined ? {} : { expected }), ...(runs[0]?.extra ?? {}) },
   }
 }
 

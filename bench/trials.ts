@@ -14,6 +14,8 @@ export interface Side {
   /** File in bench/trials (node) or bench/peers (python). */
   script: string
   env?: Record<string, string>
+  /** What was expected of this side before it was measured; printed beside the outcome. */
+  expected?: string
   /** Added to those of the variant. */
   options?: Record<string, unknown>
 }
@@ -39,6 +41,14 @@ const torchvisionKept = (script: string): Side => ({
   runtime: 'python',
   script,
   env: keepMemory,
+})
+
+/** Our step with tricks turned off (native/core/switches.h). */
+const without = (off: string, expected: string): Side => ({
+  ...ours('train-step'),
+  name: `without ${off.replaceAll(',', ', ')}`,
+  env: { MAMMO_OFF: off },
+  expected,
 })
 
 const full = { height: 4096, width: 3328 }
@@ -99,6 +109,35 @@ export const trials: Record<string, Trial> = {
     about: 'one update on a full-resolution mammogram, frozen body',
     variants: { '4096x3328, batch 1, frozen body': { ...full, batch: 1, frozenStages: 5 } },
     sides: [ours('train-step'), torchvision('train_step.py')],
+  },
+  'full-step-all': {
+    about:
+      'one update on a full-resolution mammogram, all layers trained, activations of blocks recomputed; a single run',
+    variants: {
+      '4096x3328, batch 1, all layers': { ...full, batch: 1, frozenStages: 0, checkpoint: true, once: true },
+    },
+    sides: [ours('train-step')],
+  },
+  ablation: {
+    about:
+      'one update with every trick, with each turned off, and with all turned off; the ratio is what the trick saves',
+    variants: { '512x512, batch 1, all layers': { height: 512, width: 512, batch: 1, frozenStages: 0 } },
+    sides: [
+      ours('train-step'),
+      without('sparse_box', '1.3x: the dense box tower costs as much as the classification tower'),
+      without('fold_norm', '1.1x and more memory'),
+      without('arena', '1.1x, more at full size'),
+      without('level_wise', '1.0x and more memory'),
+      without('fused_focal', '1.01x'),
+      without('fuse_relu', '1.0x: acts on frozen layers only'),
+      {
+        ...ours('train-step'),
+        name: 'the other layout (NCHW)',
+        env: { MAMMO_LAYOUT: 'nchw' },
+        expected: '1.05x with AVX-512',
+      },
+      without('sparse_box,fold_norm,arena,level_wise,fused_focal,fuse_relu', '1.6x'),
+    ],
   },
   data: {
     about: 'prepare images: decode, find the breast, crop, statistics, hashes, uint16 cache on the disk',

@@ -285,7 +285,10 @@ export interface StepResult {
   perImage: Float64Array
   finite: boolean
   updated: boolean
-  /** Seconds by part: upload, forward, loss, backward, optimizer. */
+  /**
+   * Seconds by part: copy, warp, matching, backbone, neck, classification, box, loss (with its gradient), classificationBackward,
+   * boxBackward, neckBackward, backboneBackward, optimizer.
+   */
   seconds: Record<string, number>
 }
 

@@ -13,6 +13,7 @@
 #include <unordered_map>
 
 #include "core/error.h"
+#include "core/switches.h"
 
 namespace mammo {
 namespace {
@@ -123,6 +124,7 @@ class Arena final : public c10::Allocator {
 }  // namespace
 
 void install_arena() {
+  if (!switches().arena) return;
   static std::once_flag once;
   std::call_once(once, [] { c10::SetCPUAllocator(&Arena::get(), /*priority=*/255); });
 }

@@ -8,6 +8,7 @@
 
 #include "core/ops/box_loss.h"
 #include "core/ops/focal_loss.h"
+#include "core/switches.h"
 
 namespace mammo {
 namespace {
@@ -78,8 +79,8 @@ at::Tensor positive_losses(const LossContext& c, size_t level, const at::Tensor&
 // `gradient`.
 void add_box_part(const LossContext& c, size_t level, const at::Tensor& part,
                   std::span<const Positive> positives, const std::vector<int64_t>& rows,
-                  at::Tensor gradient, bool train, LossSums& sums, Timer& timer) {
-  at::Tensor leaf = part.detach().requires_grad_(train);
+                  at::Tensor gradient, bool train, LossSums& sums, Timer& timer, Roots* joint) {
+  at::Tensor leaf = joint ? part : part.detach().requires_grad_(train);
   at::Tensor losses;
   {
     c10::AutoGradMode grad(train);
@@ -89,26 +90,31 @@ void add_box_part(const LossContext& c, size_t level, const at::Tensor& part,
   for (size_t i = 0; i < positives.size(); ++i) images.data_ptr<int64_t>()[i] = positives[i].image;
   images = images.to(part.device());
   sums.box.index_add_(0, images, losses.detach().to(at::kDouble));
-  timer.mark("forward");
+  timer.mark("box");
   if (!train) return;
   const at::Tensor weights =
       (c.weights.index_select(0, images) * c.config.loss.box_weight).to(losses.scalar_type());
+  if (joint != nullptr) {
+    joint->sums.push_back(losses);
+    joint->gradients.push_back(weights);
+    return;
+  }
   torch::autograd::backward({losses}, {weights});
   gradient.add_(leaf.grad());
-  timer.mark("backward");
+  timer.mark("boxBackward");
 }
 
 void add_box_loss(const LossContext& c, size_t level, const at::Tensor& map, at::Tensor gradient,
-                  bool train, LossSums& sums, Timer& timer) {
+                  bool train, LossSums& sums, Timer& timer, Roots* joint) {
   const std::vector<Positive>& all = c.targets.positives[level];
   if (all.empty()) return;  // the sum is 0 and so is its gradient
   const AnchorLevel& grid = c.grid.levels[level];
   const int64_t per_cell = c.grid.per_cell;
   std::vector<int64_t> rows;
-  if (!c.heads.box.local()) {
+  if (!c.heads.box.local() || !switches().sparse_box) {
     for (const Positive& p : all)
       rows.push_back(p.image * grid.rows * grid.cols * per_cell + p.anchor);
-    add_box_part(c, level, map, all, rows, gradient, train, sums, timer);
+    add_box_part(c, level, map, all, rows, gradient, train, sums, timer, joint);
     return;
   }
   for (auto first = all.begin(); first != all.end();) {
@@ -126,8 +132,8 @@ void add_box_loss(const LossContext& c, size_t level, const at::Tensor& map, at:
                          per_cell +
                      p.anchor % per_cell);
     }
-    add_box_part(c, level, crop(map).contiguous(), positives, rows,
-                 train ? crop(gradient) : gradient, train, sums, timer);
+    add_box_part(c, level, crop(map).contiguous(map.suggest_memory_format()), positives, rows,
+                 gradient.defined() ? crop(gradient) : gradient, train, sums, timer, joint);
     first = last;
   }
 }
@@ -164,26 +170,30 @@ LossSums make_loss_sums(int64_t images, at::Device device) {
 }
 
 at::Tensor add_level_loss(const LossContext& c, size_t level, const at::Tensor& map, bool train,
-                          LossSums& sums, Timer& timer) {
+                          LossSums& sums, Timer& timer, Roots* joint) {
   const LossConfig& loss = c.config.loss;
-  at::Tensor leaf = map.detach().requires_grad_(train);
+  at::Tensor leaf = joint ? map : map.detach().requires_grad_(train);
   at::Tensor sum;
   {
     c10::AutoGradMode grad(train);
     const at::Tensor logits = tower_forward(c.heads.classification, leaf);
-    timer.mark("forward");
-    sum = focal_loss(logits, c.targets.match[level], c.targets.labels, c.targets.box_offsets,
-                     loss.alpha, loss.gamma);
+    timer.mark("classification");
+    const auto focal = switches().fused_focal ? &focal_loss : &composed_focal_loss;
+    sum = focal(logits, c.targets.match[level], c.targets.labels, c.targets.box_offsets, loss.alpha,
+                loss.gamma);
   }
   sums.classification.add_(sum.detach());
   timer.mark("loss");
   at::Tensor gradient;
-  if (train) {
+  if (joint != nullptr) {
+    joint->sums.push_back(sum);
+    joint->gradients.push_back(c.weights * loss.classification_weight);
+  } else if (train) {
     torch::autograd::backward({sum}, {c.weights * loss.classification_weight});
     gradient = leaf.grad();
-    timer.mark("backward");
+    timer.mark("classificationBackward");
   }
-  add_box_loss(c, level, map.detach(), gradient, train, sums, timer);
+  add_box_loss(c, level, joint ? map : map.detach(), gradient, train, sums, timer, joint);
   return gradient;
 }
 

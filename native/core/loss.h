@@ -41,11 +41,17 @@ struct LossContext {
   at::Tensor weights;  // double [n] on the device: image weight times the loss scale
 };
 
+/// Sums whose backward was put off, with the gradients to start it from.
+struct Roots {
+  std::vector<at::Tensor> sums, gradients;
+};
+
 /// Adds one level's loss to `sums`. With `train` it also runs backward: parameter gradients
 /// accumulate, and the gradient of `map` [n, c, h, w] is returned. Without, the result is
 /// undefined. The box tower runs only where positives are near, which is exact while it has no
-/// norm.
+/// norm. With `joint` nothing runs backward yet: the roots are collected there, connected to
+/// `map`, and the result is undefined.
 at::Tensor add_level_loss(const LossContext& context, size_t level, const at::Tensor& map,
-                          bool train, LossSums& sums, Timer& timer);
+                          bool train, LossSums& sums, Timer& timer, Roots* joint = nullptr);
 
 }  // namespace mammo

@@ -20,6 +20,7 @@
 #include "core/ops/postprocess.h"
 #include "core/ops/warp.h"
 #include "core/optimizer.h"
+#include "core/switches.h"
 #include "core/targets.h"
 #include "core/timer.h"
 
@@ -150,7 +151,8 @@ struct Session::State {
   }
 
   /// The network's input, float32 [n, channels, H, W] on the device.
-  at::Tensor load(const ImageBatch& batch, const std::vector<ImageSize>& sizes) const {
+  at::Tensor load(const ImageBatch& batch, const std::vector<ImageSize>& sizes,
+                  Timer& timer) const {
     const int channels = detector().model.channels;
     require(batch.windows.has_value() != batch.input.has_value(),
             "batch: expected exactly one of windows and input");
@@ -161,18 +163,25 @@ struct Session::State {
       const at::Tensor view =
           at::from_blob(const_cast<int16_t*>(pixels),
                         {static_cast<int64_t>(batch.windows->pixels.size())}, at::kShort);
-      return warp_windows(view.to(device), windows, channels, batch.canvas);
+      const at::Tensor pixels_on_device = view.to(device);
+      timer.mark("copy");
+      at::Tensor input = warp_windows(pixels_on_device, windows, channels, batch.canvas);
+      timer.mark("warp");
+      return input;
     }
     const std::array<int64_t, 4> shape{static_cast<int64_t>(sizes.size()), channels,
                                        batch.canvas[0], batch.canvas[1]};
     require_count(batch.input->size(),
                   static_cast<size_t>(shape[0] * shape[1] * shape[2] * shape[3]), "input");
-    return at::from_blob(const_cast<float*>(batch.input->data()), shape, at::kFloat)
-        .to(device, at::kFloat, false, /*copy=*/true);
+    at::Tensor input = at::from_blob(const_cast<float*>(batch.input->data()), shape, at::kFloat)
+                           .to(device, at::kFloat, false, /*copy=*/true);
+    timer.mark("copy");
+    return input;
   }
 
+  // In the arithmetic type and memory order of the convolutions.
   at::Tensor cast(const at::Tensor& input) const {
-    return config.precision == Precision::kBf16 ? input.to(at::kBFloat16) : input;
+    return in_layout(config.precision == Precision::kBf16 ? input.to(at::kBFloat16) : input);
   }
 
   AnchorGrid grid(const std::array<int64_t, 2>& canvas) const {
@@ -264,8 +273,8 @@ StepResult Session::train_step(const ImageBatch& batch, const TargetBatch& targe
   c10::AutoGradMode grad(true);
 
   const std::vector<ImageSize> sizes = image_sizes(batch);
-  at::Tensor input = s.cast(s.load(batch, sizes));
-  timer.mark("upload");
+  at::Tensor input = s.cast(s.load(batch, sizes, timer));
+  timer.mark("warp");
   const AnchorGrid grid = s.grid(batch.canvas);
   const MatchedTargets matched = match_targets(grid, targets, sizes, config, s.device);
   const std::vector<double> weights =
@@ -274,21 +283,30 @@ StepResult Session::train_step(const ImageBatch& batch, const TargetBatch& targe
       host_tensor(weights, at::kDouble).mul_(options.loss_scale).to(s.device);
   const LossContext context{s.net.heads, grid, matched, config, device_weights};
   LossSums sums = make_loss_sums(static_cast<int64_t>(sizes.size()), s.device);
-  timer.mark("loss");
+  timer.mark("matching");
 
   BackbonePass backbone(s.net, input, model.frozen_stages, model.checkpoint_activations);
   input.reset();
+  timer.mark("backbone");
   std::vector<at::Tensor> maps = fpn_forward(s.net.fpn, backbone.taps());
-  timer.mark("forward");
+  timer.mark("neck");
   std::vector<at::Tensor> gradients;
+  Roots joint;
   for (size_t level = 0; level < maps.size(); ++level) {
-    gradients.push_back(add_level_loss(context, level, maps[level], /*train=*/true, sums, timer));
+    gradients.push_back(add_level_loss(context, level, maps[level], /*train=*/true, sums, timer,
+                                       switches().level_wise ? nullptr : &joint));
   }
-  torch::autograd::backward(maps, gradients);
+  if (switches().level_wise) {
+    torch::autograd::backward(maps, gradients);
+  } else {
+    torch::autograd::backward(joint.sums, joint.gradients);
+    joint = {};
+  }
   maps.clear();
   gradients.clear();
+  timer.mark("neckBackward");
   backbone.backward();
-  timer.mark("backward");
+  timer.mark("backboneBackward");
 
   StepResult result = s.result(sums, matched, weights);
   if (options.update) {
@@ -315,8 +333,8 @@ StepResult Session::evaluate_loss(const ImageBatch& batch, const TargetBatch& ta
   const AveragesInUse averages(s.averages, s.net.parameters);
   at::NoGradGuard no_grad;
   const std::vector<ImageSize> sizes = image_sizes(batch);
-  const at::Tensor input = s.cast(s.load(batch, sizes));
-  timer.mark("upload");
+  const at::Tensor input = s.cast(s.load(batch, sizes, timer));
+  timer.mark("warp");
   const AnchorGrid grid = s.grid(batch.canvas);
   const MatchedTargets matched = match_targets(grid, targets, sizes, config, s.device);
   const std::vector<double> weights =
@@ -324,12 +342,15 @@ StepResult Session::evaluate_loss(const ImageBatch& batch, const TargetBatch& ta
   const LossContext context{s.net.heads, grid, matched, config,
                             host_tensor(weights, at::kDouble).to(s.device)};
   LossSums sums = make_loss_sums(static_cast<int64_t>(sizes.size()), s.device);
-  timer.mark("loss");
-  const std::vector<at::Tensor> maps = fpn_forward(s.net.fpn, backbone_forward(s.net, input));
+  timer.mark("matching");
+  const Taps taps = backbone_forward(s.net, input);
+  timer.mark("backbone");
+  const std::vector<at::Tensor> maps = fpn_forward(s.net.fpn, taps);
+  timer.mark("neck");
   for (size_t level = 0; level < maps.size(); ++level)
     add_level_loss(context, level, maps[level], /*train=*/false, sums, timer);
   StepResult result = s.result(sums, matched, weights);
-  timer.mark("forward");
+  timer.mark("loss");
   result.seconds = timer.seconds();
   return result;
 }
@@ -340,8 +361,8 @@ Detections Session::detect(const ImageBatch& batch) {
   const AveragesInUse averages(s.averages, s.net.parameters);
   c10::InferenceMode inference;
   const std::vector<ImageSize> sizes = image_sizes(batch);
-  const at::Tensor input = s.cast(s.load(batch, sizes));
-  timer.mark("upload");
+  const at::Tensor input = s.cast(s.load(batch, sizes, timer));
+  timer.mark("warp");
   const HeadOutputs outputs = mammo::forward(s.net, input);
   timer.mark("forward");
   Detections result;
@@ -366,7 +387,8 @@ RawOutputs Session::forward(const ImageBatch& batch) {
   State& s = *state_;
   const AveragesInUse averages(s.averages, s.net.parameters);
   c10::InferenceMode inference;
-  const at::Tensor input = s.cast(s.load(batch, image_sizes(batch)));
+  Timer timer;
+  const at::Tensor input = s.cast(s.load(batch, image_sizes(batch), timer));
   const HeadOutputs outputs = mammo::forward(s.net, input);
   RawOutputs raw;
   const std::vector<GridSize> grids = grid_sizes(s.net, batch.canvas);
@@ -379,7 +401,8 @@ RawOutputs Session::forward(const ImageBatch& batch) {
 
 std::vector<float> Session::preprocess(const ImageBatch& batch) {
   at::NoGradGuard no_grad;
-  return to_vector<float>(state_->load(batch, image_sizes(batch)));
+  Timer timer;
+  return to_vector<float>(state_->load(batch, image_sizes(batch), timer));
 }
 
 void Session::update(const std::string& json) {

@@ -59,7 +59,9 @@ struct StepOptions {
   std::optional<double> ema_decay = std::nullopt;  // of the average of weights; none: no average
 };
 
-/// Seconds by part of the call: upload, forward, loss, backward, optimizer, postprocess.
+/// Seconds by part of the call: copy, warp, then in training matching, backbone, neck,
+/// classification, box, loss (with the gradient of the focal loss), classificationBackward,
+/// boxBackward, neckBackward, backboneBackward, optimizer; in detection forward, postprocess.
 using Seconds = std::map<std::string, double>;
 
 struct StepResult {

@@ -1,11 +1,15 @@
 // Layers and their initialisation.
 #include "core/model/layers.h"
 
+#include <ATen/core/dispatch/Dispatcher.h>
+
 #include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>
 #include <utility>
+
+#include "core/switches.h"
 
 namespace mammo {
 namespace {
@@ -47,6 +51,31 @@ at::Tensor convolve_with(const Conv& layer, const at::Tensor& x, const at::Tenso
                     {layer.stride, layer.stride}, {around, around}, {1, 1}, layer.groups);
 }
 
+// Asymmetric padding is an operation of its own; other layouts would be reordered twice.
+bool can_fuse(const Conv& layer, const at::Tensor& x) {
+  return switches().fuse_relu && !c10::GradMode::is_enabled() && x.is_cpu() &&
+         x.scalar_type() == at::kFloat && layer.stride == 1 && layer.border == Border::kSymmetric &&
+         layer.groups == 1 && x.suggest_memory_format() == at::MemoryFormat::ChannelsLast &&
+         at::globalContext().userEnabledMkldnn();
+}
+
+// oneDNN's convolution with ReLU on what it still has in registers; LibTorch registers it for its
+// compiler and exposes it through the dispatcher only.
+at::Tensor fused_relu(const Conv& layer, const at::Tensor& x) {
+  using Scalars = c10::List<std::optional<at::Scalar>>;
+  using Call = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
+                          at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, int64_t,
+                          std::string_view, Scalars, std::optional<std::string_view>);
+  static const auto call = c10::Dispatcher::singleton()
+                               .findSchemaOrThrow("mkldnn::_convolution_pointwise", "")
+                               .typed<Call>();
+  const int64_t pad = layer.weight.size(2) / 2;
+  const std::array<int64_t, 2> padding{pad, pad}, one{1, 1};
+  const std::optional<at::Tensor> bias =
+      layer.bias.defined() ? std::optional(layer.bias) : std::nullopt;
+  return call.call(x, layer.weight, bias, padding, one, one, 1, "relu", Scalars(), "");
+}
+
 }  // namespace
 
 Border border(Padding padding) {
@@ -66,10 +95,15 @@ at::Tensor convolve(const Conv& layer, const at::Tensor& x) {
   return convolve_with(layer, x, layer.weight, layer.bias);
 }
 
+at::Tensor convolve_relu(const Conv& layer, const at::Tensor& x) {
+  return can_fuse(layer, x) ? fused_relu(layer, x) : convolve(layer, x).relu_();
+}
+
 at::Tensor convolve(const Conv& conv, const Norm& norm, const at::Tensor& x, Phase phase) {
   const bool fixed = norm.policy == NormPolicy::kFrozen ||
                      (norm.policy == NormPolicy::kTrain && phase == Phase::kEvaluate);
   if (!fixed) return normalise(norm, convolve(conv, x), phase);
+  if (!switches().fold_norm) return normalise(norm, convolve(conv, x), phase);
   const at::Tensor scale = norm.weight * (norm.variance + norm.eps).rsqrt();
   const at::Tensor mean = conv.bias.defined() ? norm.mean - conv.bias : norm.mean;
   return convolve_with(conv, x, conv.weight * scale.view({-1, 1, 1, 1}), norm.bias - mean * scale);

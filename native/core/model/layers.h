@@ -66,6 +66,10 @@ at::Tensor convolve(const Conv& conv, const Norm& norm, const at::Tensor& x, Pha
 /// The norm alone.
 at::Tensor normalise(const Norm& norm, const at::Tensor& x, Phase phase);
 
+/// relu(convolution): one pass over the output where no gradient is kept and oneDNN works on
+/// channels-last float32; else the plain operations.
+at::Tensor convolve_relu(const Conv& layer, const at::Tensor& x);
+
 at::Tensor group_norm(const Norm& layer, const at::Tensor& x);
 
 /// Over the channels of each position: x [n, c, h, w], weight and bias [c].

@@ -146,4 +146,23 @@ at::Tensor focal_loss(const at::Tensor& logits, const at::Tensor& match, const a
   return FocalNode::apply(logits, rest);
 }
 
+at::Tensor composed_focal_loss(const at::Tensor& logits, const at::Tensor& match,
+                               const at::Tensor& labels, const at::Tensor& box_offsets,
+                               double alpha, double gamma) {
+  at::Tensor target = at::zeros_like(logits);
+  for (int64_t image = 0; image < logits.size(0); ++image) {
+    const at::Tensor rows = at::nonzero(match[image] >= 0).select(1, 0);
+    const at::Tensor boxes =
+        match[image].index_select(0, rows) + box_offsets[image].item<int64_t>();
+    target[image].index_put_({rows, labels.index_select(0, boxes).to(at::kLong)},
+                             at::ones({}, target.options()));
+  }
+  const at::Tensor p = logits.sigmoid();
+  const at::Tensor cost = at::binary_cross_entropy_with_logits(logits, target, {}, {}, 0);
+  const at::Tensor p_target = p * target + (1 - p) * (1 - target);
+  const at::Tensor weight = alpha * target + (1 - alpha) * (1 - target);
+  const at::Tensor counted = (match != -2).unsqueeze(-1);
+  return (cost * (1 - p_target).pow(gamma) * weight * counted).sum({1, 2}, false, at::kDouble);
+}
+
 }  // namespace mammo

@@ -13,4 +13,9 @@ namespace mammo {
 at::Tensor focal_loss(const at::Tensor& logits, const at::Tensor& match, const at::Tensor& labels,
                       const at::Tensor& box_offsets, double alpha, double gamma);
 
+/// The same sum out of plain tensor operations: what the fused pass is measured against.
+at::Tensor composed_focal_loss(const at::Tensor& logits, const at::Tensor& match,
+                               const at::Tensor& labels, const at::Tensor& box_offsets,
+                               double alpha, double gamma);
+
 }  // namespace mammo

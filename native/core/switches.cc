@@ -1,0 +1,75 @@
+// Switches and the layout table.
+#include "core/switches.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Version.h>
+
+#include <cstdlib>
+#include <map>
+#include <sstream>
+
+#include "core/error.h"
+
+namespace mammo {
+namespace {
+
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+Switches read() {
+  Switches s;
+  const std::map<std::string, bool*> names{
+      {"arena", &s.arena},         {"sparse_box", &s.sparse_box}, {"fold_norm", &s.fold_norm},
+      {"fuse_relu", &s.fuse_relu}, {"level_wise", &s.level_wise}, {"fused_focal", &s.fused_focal}};
+  std::istringstream list(environment("MAMMO_OFF"));
+  for (std::string name; std::getline(list, name, ',');) {
+    const auto found = names.find(name);
+    if (found == names.end()) {
+      std::string known;
+      for (const auto& [k, value] : names) known += (known.empty() ? "" : ", ") + k;
+      throw Error("ARGUMENT", "MAMMO_OFF: expected some of " + known + ", got " + name);
+    }
+    *found->second = false;
+  }
+  s.layout = environment("MAMMO_LAYOUT");
+  if (s.layout != "" && s.layout != "nchw" && s.layout != "nhwc") {
+    throw Error("ARGUMENT", "MAMMO_LAYOUT: expected nchw or nhwc, got " + s.layout);
+  }
+  return s;
+}
+
+}  // namespace
+
+const Switches& switches() {
+  static const Switches s = read();
+  return s;
+}
+
+at::MemoryFormat convolution_layout(const at::Tensor& input) {
+  const std::string& asked = switches().layout;
+  if (asked == "nchw") return at::MemoryFormat::Contiguous;
+  if (asked == "nhwc") return at::MemoryFormat::ChannelsLast;
+  // Measured (bench/README.md): with AVX-512 oneDNN's kernels for channels-last need no reordering
+  // and are as fast or faster in every direction; with AVX2 the 3x3 weight gradient is several
+  // times slower. cuDNN's half-precision kernels want channels-last.
+  if (input.is_cpu()) {
+    return at::get_cpu_capability() == "AVX512" ? at::MemoryFormat::ChannelsLast
+                                                : at::MemoryFormat::Contiguous;
+  }
+  return input.scalar_type() == at::kFloat ? at::MemoryFormat::Contiguous
+                                           : at::MemoryFormat::ChannelsLast;
+}
+
+at::Tensor in_layout(const at::Tensor& input) {
+  const at::MemoryFormat format = convolution_layout(input);
+  if (format != at::MemoryFormat::ChannelsLast || input.size(1) != 1) {
+    return input.contiguous(format);
+  }
+  // One channel lies in memory the same way in both orders; only the strides tell them apart.
+  const int64_t h = input.size(2), w = input.size(3);
+  return input.contiguous().as_strided(input.sizes(), {h * w, 1, w, 1});
+}
+
+}  // namespace mammo

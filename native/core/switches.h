@@ -1,0 +1,33 @@
+// One switch per trick, so that the effect of each can be measured alone. All are on unless the
+// environment says otherwise; results are the same to rounding either way. For measurements, not a
+// part of the configuration: the tests of exactness and `bench ablation` turn them.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+
+namespace mammo {
+
+struct Switches {
+  bool arena = true;        // large CPU tensors from the caching arena
+  bool sparse_box = true;   // box tower on windows around positives only
+  bool fold_norm = true;    // fixed batch norm folded into the convolution's weights
+  bool fuse_relu = true;    // convolution, addition and ReLU in one pass where no gradient is kept
+  bool level_wise = true;   // a level's heads run backward before the next level starts
+  bool fused_focal = true;  // loss and gradient in one pass
+  std::string layout = "";  // "nchw" or "nhwc"; empty: chosen for the machine
+};
+
+/// Reads MAMMO_OFF (names of the switches above, comma separated) and MAMMO_LAYOUT once. Error
+/// ARGUMENT for an unknown name.
+const Switches& switches();
+
+/// The order of numbers that convolutions of this device work on. The choice depends on the
+/// instruction set alone, never on a timing, so that a run repeats bit for bit.
+at::MemoryFormat convolution_layout(const at::Tensor& input);
+
+/// The tensor [n,c,h,w] in that order; no copy when it is already.
+at::Tensor in_layout(const at::Tensor& input);
+
+}  // namespace mammo
