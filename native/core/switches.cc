@@ -2,7 +2,6 @@
 #include "core/switches.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Version.h>
 
 #include <cstdlib>
 #include <map>
@@ -47,23 +46,18 @@ const Switches& switches() {
   return s;
 }
 
-at::MemoryFormat convolution_layout(const at::Tensor& input) {
+at::MemoryFormat convolution_layout() {
   const std::string& asked = switches().layout;
   if (asked == "nchw") return at::MemoryFormat::Contiguous;
   if (asked == "nhwc") return at::MemoryFormat::ChannelsLast;
-  // Measured (bench/README.md): with AVX-512 oneDNN's kernels for channels-last need no reordering
-  // and are as fast or faster in every direction; with AVX2 the 3x3 weight gradient is several
-  // times slower. cuDNN's half-precision kernels want channels-last.
-  if (input.is_cpu()) {
-    return at::get_cpu_capability() == "AVX512" ? at::MemoryFormat::ChannelsLast
-                                                : at::MemoryFormat::Contiguous;
-  }
-  return input.scalar_type() == at::kFloat ? at::MemoryFormat::Contiguous
-                                           : at::MemoryFormat::ChannelsLast;
+  // Channels-last gains 2 % of a step with AVX-512 and is several times slower in the 3x3 weight
+  // gradient with AVX2; with it LibTorch 2.13 also ended a small network in a segmentation fault
+  // (bench/README.md). So it is used on request only.
+  return at::MemoryFormat::Contiguous;
 }
 
 at::Tensor in_layout(const at::Tensor& input) {
-  const at::MemoryFormat format = convolution_layout(input);
+  const at::MemoryFormat format = convolution_layout();
   if (format != at::MemoryFormat::ChannelsLast || input.size(1) != 1) {
     return input.contiguous(format);
   }

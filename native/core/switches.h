@@ -16,16 +16,15 @@ struct Switches {
   bool fuse_relu = true;    // convolution, addition and ReLU in one pass where no gradient is kept
   bool level_wise = true;   // a level's heads run backward before the next level starts
   bool fused_focal = true;  // loss and gradient in one pass
-  std::string layout = "";  // "nchw" or "nhwc"; empty: chosen for the machine
+  std::string layout = "";  // "nchw" or "nhwc"; empty: nchw
 };
 
 /// Reads MAMMO_OFF (names of the switches above, comma separated) and MAMMO_LAYOUT once. Error
 /// ARGUMENT for an unknown name.
 const Switches& switches();
 
-/// The order of numbers that convolutions of this device work on. The choice depends on the
-/// instruction set alone, never on a timing, so that a run repeats bit for bit.
-at::MemoryFormat convolution_layout(const at::Tensor& input);
+/// The order of numbers that convolutions work on: NCHW unless MAMMO_LAYOUT says otherwise.
+at::MemoryFormat convolution_layout();
 
 /// The tensor [n,c,h,w] in that order; no copy when it is already.
 at::Tensor in_layout(const at::Tensor& input);
