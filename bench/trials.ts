@@ -129,12 +129,6 @@ export const trials: Record<string, Trial> = {
       without('arena', '1.1x, more at full size'),
       without('level_wise', '1.0x and more memory'),
       without('fused_focal', '1.01x'),
-      {
-        ...ours('train-step'),
-        name: 'the other layout (channels-last)',
-        env: { MAMMO_LAYOUT: 'nhwc' },
-        expected: '0.95x with AVX-512',
-      },
       without('sparse_box,fold_norm,arena,level_wise,fused_focal', '1.6x'),
     ],
   },

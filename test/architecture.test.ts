@@ -48,6 +48,7 @@ const SHARED: Record<string, readonly string[]> = {
   'machine.ts': [],
   'random.ts': [],
   'atomic-write.ts': ['errors.ts'],
+  'file-lock.ts': ['atomic-write.ts', 'errors.ts'],
 }
 
 /** The one file that loads each heavy dependency; `.node` stands for the addon. */

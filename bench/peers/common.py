@@ -1,4 +1,4 @@
-"""Shared by the peers' scripts: options from argv, timing, memory, the JSON line that bench/main.ts reads."""
+"""What peers with torch share: threads, timing, memory, the JSON line that bench/main.ts reads."""
 import json
 import os
 import sys
@@ -6,17 +6,9 @@ import time
 
 import torch
 import torchvision
+from plain import options, status
 
-options = json.loads(sys.argv[1])
 torch.set_num_threads(int(options["threads"]))
-
-
-def status(field):
-    with open("/proc/self/status") as file:
-        for line in file:
-            if line.startswith(field):
-                return int(line.split()[1]) * 1024
-    return 0
 
 
 def reset_peak():

@@ -9,7 +9,6 @@ import json
 import multiprocessing
 import os
 import resource
-import sys
 import tempfile
 import time
 
@@ -18,19 +17,11 @@ import PIL
 import PIL.Image
 import pydicom
 import scipy.ndimage
+from plain import options, status
 
-options = json.loads(sys.argv[1])
 root = os.environ.get("MAMMO_DATA") or os.path.join(os.path.dirname(__file__), "..", "..", "..", "shared", "data")
 source = os.path.join(root, options["folder"])
 files = sorted(os.path.join(source, name) for name in os.listdir(source) if name.endswith(options["ending"])) * int(options.get("repeat", 1))
-
-
-def status(field):
-    with open("/proc/self/status") as file:
-        for line in file:
-            if line.startswith(field):
-                return int(line.split()[1]) * 1024
-    return 0
 
 
 EVERYTHING = os.environ.get("MAMMO_PEER_WORK") == "all"

@@ -6,7 +6,7 @@ import { defaultConfig } from '../../lib/config/load.js'
 import { timed } from '../statistics.js'
 import type { Measurement } from '../trials.js'
 import { networkMacs } from './flops.js'
-import { lesionTargets, noiseBatch, residentBytes } from './model.js'
+import { lesionTargets, noiseBatch, plainStep, residentBytes } from './model.js'
 
 export interface BackboneSetting {
   backbone: string
@@ -35,16 +35,7 @@ export async function measure(options: Record<string, unknown>): Promise<Measure
       .reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0)
   const macs = await networkMacs(session.config.detector.model, parameters, size, size)
   const baseBytes = residentBytes('VmRSS')
-  const step = {
-    lr: 1e-5,
-    weightDecay: 1e-4,
-    clipNorm: null,
-    clipNormPerTensor: null,
-    clipValue: null,
-    lossScale: 1,
-    update: true,
-    skipNonFinite: true,
-  }
+  const step = { ...plainStep, lr: 1e-5, skipNonFinite: true }
   const run = work === 'train' ? () => session.trainStep(batch, targets, step) : () => session.detect(batch)
   const seconds = await timed(run, 1, count, 0, count)
   await session.dispose()

@@ -17,12 +17,12 @@ export async function networkMacs(
   let body = 0
   const sizes = new Map<number, [number, number]>([[-1, [height, width]]])
   const { nodes } = await native().describeBackbone(model)
-  nodes.forEach(({ op, name, inputs, kernel = 1, stride = 1, padding = 'symmetric', ceil = false }, i) => {
+  nodes.forEach(({ op, name, inputs, kernel = 1, stride = 1, padding = 'symmetric' }, i) => {
     const from = inputs.map((input) => sizes.get(input)!)
     let size = from.reduce((a, b) => (a[0] * a[1] >= b[0] * b[1] ? a : b))
     if (op === 'globalAvgPool') size = [1, 1]
     if (op === 'conv' || op === 'maxPool' || op === 'avgPool') {
-      const window = { kernel, stride, padding, ceil }
+      const window = { kernel, stride, padding }
       size = [countWindows(size[0], window), countWindows(size[1], window)]
     }
     if (op === 'conv') body += weight(name) * size[0] * size[1]

@@ -2,7 +2,7 @@
 // two lesions per image, and the memory of the process.
 import { readFileSync } from 'node:fs'
 import { native, openSession, type Session } from '../../lib/binding/session.js'
-import type { ImageBatch, SessionConfig, TargetBatch } from '../../lib/binding/types.js'
+import type { ImageBatch, SessionConfig, StepOptions, TargetBatch } from '../../lib/binding/types.js'
 import { sessionConfig } from '../../lib/config/detector.js'
 import { defaultConfig } from '../../lib/config/load.js'
 
@@ -77,6 +77,16 @@ export function lesionTargets({ height, width, batch }: Omit<StepSetting, 'threa
     ignore: new Float32Array(0),
     ignoreOffsets: new Int32Array(batch + 1),
   }
+}
+
+/** An update without clipping, whose learning rate and way with non-finite numbers the trial adds. */
+export const plainStep: Omit<StepOptions, 'lr' | 'skipNonFinite'> = {
+  weightDecay: 1e-4,
+  clipNorm: null,
+  clipNormPerTensor: null,
+  clipValue: null,
+  lossScale: 1,
+  update: true,
 }
 
 /** A field of /proc/self/status in bytes, such as VmRSS or VmHWM. */

@@ -2,23 +2,14 @@
 import { median, timed } from '../statistics.js'
 import type { Measurement } from '../trials.js'
 import { convolutionCeiling, networkMacs } from './flops.js'
-import { lesionTargets, noiseBatch, openPeerSession, residentBytes, type StepSetting } from './model.js'
+import { lesionTargets, noiseBatch, openPeerSession, plainStep, residentBytes, type StepSetting } from './model.js'
 
 export async function measure(options: Record<string, unknown>): Promise<Measurement> {
   const setting = options as unknown as StepSetting & { count?: number; once?: boolean }
   const session = await openPeerSession(setting)
   const batch = noiseBatch(setting)
   const targets = lesionTargets(setting)
-  const step = {
-    lr: 1e-4,
-    weightDecay: 1e-4,
-    clipNorm: null,
-    clipNormPerTensor: null,
-    clipValue: null,
-    lossScale: 1,
-    update: true,
-    skipNonFinite: false,
-  }
+  const step = { ...plainStep, lr: 1e-4, skipNonFinite: false }
   const baseBytes = residentBytes('VmRSS')
   const parts: Record<string, number>[] = []
   const seconds = await timed(

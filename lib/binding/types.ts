@@ -93,8 +93,6 @@ export interface BackboneNode {
   kernel?: number
   stride?: number
   padding?: 'symmetric' | 'tf' | 'valid' | 'end'
-  /** Pools: partial windows at the end count. */
-  ceil?: boolean
   groups?: number
   bias?: boolean
   /** Norms; layer norm runs over the channels of each position. */

@@ -162,7 +162,7 @@ export const backbones = Object.fromEntries([
   efficientnet(5, [240, 384, 1056, 2048], 28_340_784),
   efficientnet(6, [240, 432, 1200, 2304], 40_735_704),
   efficientnet(7, [288, 480, 1344, 2560], 63_786_960),
-  // One layer norm per tap is ours (retinanet spec 1.1) and counted.
+  // One layer norm per tap is ours (retinanet spec 1.1) and not counted.
   other(
     'convnext_tiny',
     'convnext',

@@ -129,12 +129,11 @@ function addNode(build: Build, node: BackboneNode, inputs: FeatureMap[]): Featur
     }
     case 'maxPool':
     case 'avgPool': {
-      const { kernel = 2, stride = 2, padding = 'valid', ceil = false } = node
-      const window = { kernel, stride, padding, ceil }
+      const { kernel = 2, stride = 2, padding = 'valid' } = node
+      const window = { kernel, stride, padding }
       const value = graph.op(node.op === 'maxPool' ? 'MaxPool' : 'AveragePool', name, [input.value], {
         kernel_shape: [kernel, kernel],
         strides: [stride, stride],
-        ...(ceil ? { ceil_mode: 1 } : {}),
         ...pads(window),
       })
       return shaped(build, { value, channels: input.channels, size: slide(build, input.size, window) })

@@ -32,7 +32,6 @@ export async function calibrate(
   { percentile, threads, scratch }: CalibrationOptions,
 ): Promise<Ranges> {
   const tensors = calibrationTensors(planQuantisation(model))
-  await writeFile(scratch, encodeModel(withOutputs(model, tensors)))
   const file = import.meta.url.replace(/calibrate(\.[jt]s)$/, 'calibrate-child$1')
   const child = fork(new URL(file), {
     serialization: 'advanced',
@@ -42,8 +41,9 @@ export async function calibrate(
   const lost = (why: string) => new DeviceError('WORKER_LOST', `expected ranges from the calibration, got ${why}`)
   const ask = (request: CalibrationRequest) =>
     new Promise<CalibrationReply>((resolve, reject) => {
-      const end = (code: number | null) => reject(lost(`exit ${code}`))
+      const end = (code: number | null, signal: string | null) => reject(lost(signal ?? `exit ${code}`))
       child.once('exit', end)
+      child.once('error', (error) => reject(lost(error.message)))
       child.once('message', (message) => {
         child.off('exit', end)
         const reply = message as CalibrationReply
@@ -53,6 +53,7 @@ export async function calibrate(
       child.send(request, (error) => error && reject(lost(error.message)))
     })
   try {
+    await writeFile(scratch, encodeModel(withOutputs(model, tensors)))
     await ask({ kind: 'open', model: scratch, threads, percentile })
     for await (const feeds of images) await ask({ kind: 'image', feeds })
     const reply = await ask({ kind: 'end' })

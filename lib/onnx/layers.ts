@@ -38,8 +38,6 @@ export interface Window {
   kernel: number
   stride: number
   padding: Padding
-  /** Round the number of windows up instead of down. */
-  ceil?: boolean
 }
 
 const GROUPS = 32
@@ -137,19 +135,18 @@ export function slide(build: Build, size: [Dim, Dim], window: Window): [Dim, Dim
 }
 
 /** Number of windows along one known side. */
-export function countWindows(side: number, { kernel, stride, padding, ceil = false }: Window): number {
+export function countWindows(side: number, { kernel, stride, padding }: Window): number {
   if (padding === 'tf') return Math.ceil(side / stride)
-  const steps = (side + zeros(kernel, padding) - kernel) / stride
-  return (ceil ? Math.ceil(steps) : Math.floor(steps)) + 1
+  return Math.floor((side + zeros(kernel, padding) - kernel) / stride) + 1
 }
 
 function windows(dim: Dim, window: Window, exact: boolean): Dim {
   if (typeof dim === 'number') return countWindows(dim, window)
-  const { kernel, stride, padding, ceil = false } = window
+  const { kernel, stride, padding } = window
   // The excess of the kernel over the padding is 1 where a size rounds up, and the stride where it rounds down.
   const excess = padding === 'tf' ? 1 : kernel - zeros(kernel, padding)
   if (stride === 1 && excess === 1) return dim
-  const up = excess === 1 || (ceil && excess === stride)
+  const up = excess === 1
   if (!up && excess !== stride) return `${dim}_k${kernel}s${stride}`
   return divided(dim, stride, up || exact)
 }

@@ -20,12 +20,11 @@ export interface Cuts {
   scoreThreshold: number
   nmsIou: number
   maxDetections: number
+  /** Boxes of other classes suppress too. */
+  agnostic?: boolean
   /** Candidates per level; null: all. */
   topkPerLevel?: number | null
 }
-
-/** So many boxes of equal score and size, only shifted, are a field without content, such as an empty image. */
-const UNIFORM_FIELD = 8
 
 export interface ParityResult {
   ok: boolean
@@ -51,7 +50,7 @@ interface Detection {
  * as borderline when its score lies within 1e-4 of the threshold or of the last kept score of a full list, when its IoU with a
  * better detection lies within 1e-4 of the NMS threshold, or, given
  * the reference's candidates before top-k and NMS as `pool`, when the other side kept an overlapping box of equal score of that pool
- * instead, or when it is one of many equal boxes of a uniform image at the limit per level. The order may differ only between scores
+ * instead, or when it is one of equal boxes through which the limit per level cuts, as in an image without content. The order may differ only between scores
  * within 1e-4.
  */
 export function compareDetections(
@@ -207,12 +206,14 @@ function borderline(
   const rival = all.find((other) => other !== detection && isRival(other, detection, cuts) && isKnown(other, known))
   if (!isKnown(detection, known)) return undefined
   if (rival) return `equal score and overlap with ${describe(rival)}, of which one is kept`
-  // Where the image has no content the same box repeats at every cell, and the limit per level cuts through equal scores.
-  const reach = known.filter((k) => k.score >= detection.score - TOLERANCE.score)
+  // Where the image has no content the same box repeats at every cell, and the limit per level may cut through equal scores. Boxes of
+  // one size are of one level; what is better is counted over all levels, so that a full level is never assumed.
   const { topkPerLevel } = cuts
-  if (topkPerLevel === undefined || topkPerLevel === null || reach.length < topkPerLevel) return undefined
-  const shifted = reach.filter((k) => k.label === detection.label && isShifted(k, detection))
-  return shifted.length < UNIFORM_FIELD ? undefined : `one of ${shifted.length} equal boxes at the limit per level`
+  if (topkPerLevel === undefined || topkPerLevel === null) return undefined
+  const better = known.filter((k) => k.score > detection.score + TOLERANCE.score).length
+  const equal = known.filter((k) => k.label === detection.label && isShifted(k, detection)).length
+  if (better >= topkPerLevel || better + equal <= topkPerLevel) return undefined
+  return `one of ${equal} equal boxes at the limit per level`
 }
 
 /** The same box with the same score elsewhere. */
@@ -232,16 +233,23 @@ function isKnown(detection: Detection, known: readonly Detection[]): boolean {
 }
 
 /** True when keeping `a` may suppress `b`. */
-function covers(a: Detection, b: Detection, { nmsIou }: Cuts): boolean {
-  return a.score >= b.score - TOLERANCE.score && iou(a.box, b.box) > nmsIou - TOLERANCE.score
+function covers(a: Detection, b: Detection, cuts: Cuts): boolean {
+  return (
+    competes(a, b, cuts) && a.score >= b.score - TOLERANCE.score && iou(a.box, b.box) > cuts.nmsIou - TOLERANCE.score
+  )
 }
 
-function isRival(a: Detection, b: Detection, { nmsIou }: Cuts): boolean {
-  return Math.abs(a.score - b.score) <= TOLERANCE.score && iou(a.box, b.box) > nmsIou - TOLERANCE.score
+/** Either may suppress the other. */
+function isRival(a: Detection, b: Detection, cuts: Cuts): boolean {
+  return covers(a, b, cuts) && covers(b, a, cuts)
 }
 
-function nearCut(a: Detection, b: Detection, { nmsIou }: Cuts): boolean {
-  return Math.abs(iou(a.box, b.box) - nmsIou) <= TOLERANCE.score
+function nearCut(a: Detection, b: Detection, cuts: Cuts): boolean {
+  return competes(a, b, cuts) && Math.abs(iou(a.box, b.box) - cuts.nmsIou) <= TOLERANCE.score
+}
+
+function competes(a: Detection, b: Detection, { agnostic = false }: Cuts): boolean {
+  return agnostic || a.label === b.label
 }
 
 function iou(a: number[], b: number[]): number {

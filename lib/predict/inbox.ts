@@ -1,11 +1,10 @@
 // A watched folder: files arrive in it, are claimed by a rename into `claimed/`, and end in `done/` or `failed/`. A rename is one step
 // on one file system, so a file is in exactly one of the four places whenever the power goes. Knows nothing of images.
-import { constants } from 'node:fs'
-import { copyFile, mkdir, readdir, readFile, rename, rm, stat, unlink, writeFile } from 'node:fs/promises'
-import { hostname } from 'node:os'
-import { dirname, join, relative, sep } from 'node:path'
+import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { syncFolder, writeFileAtomic } from '../atomic-write.js'
 import { UsageError } from '../errors.js'
+import { lockFile } from '../file-lock.js'
 
 export const STATES = ['claimed', 'done', 'failed'] as const
 export type State = (typeof STATES)[number]
@@ -15,6 +14,7 @@ const MARKER = '.done'
 /** What senders call files that they are still writing. */
 const UNFINISHED = /\.(tmp|part|partial|crdownload|filepart)$/i
 const LOCK = '.mammo-retinanet.lock'
+const REASON = '.reason.json'
 
 export interface InboxOptions {
   /** A file without a marker is taken when size and time of change did not change for this long. */
@@ -26,6 +26,8 @@ export interface InboxOptions {
 export interface Inbox {
   /** Files that an earlier process claimed and did not finish, by name. */
   leftOver(): Promise<string[]>
+  /** Files that were put away, by whatever process, by name. */
+  putAway(): Promise<string[]>
   /** Claims up to `limit` complete files; returns their names below `claimed/`. */
   claim(limit: number): Promise<string[]>
   /** Files that have arrived and are not complete yet. */
@@ -39,7 +41,7 @@ export interface Inbox {
 /** Opens a folder for one process. Throws UsageError BUSY while another one watches it. */
 export async function openInbox(folder: string, { settleMs, claimName }: InboxOptions): Promise<Inbox> {
   for (const state of STATES) await mkdir(join(folder, state), { recursive: true })
-  const unlock = await lock(join(folder, 'claimed', LOCK))
+  const unlock = await lockFile(join(folder, 'claimed', LOCK), 'a folder that nobody else watches')
   const seen = new Map<string, { size: number; mtimeMs: number; since: number }>()
   const path = (state: State, name: string) => join(folder, state, name)
   let arriving = 0
@@ -48,6 +50,10 @@ export async function openInbox(folder: string, { settleMs, claimName }: InboxOp
       return arriving
     },
     path,
+    putAway: async () => {
+      const names = await Promise.all([filesBelow(join(folder, 'done')), filesBelow(join(folder, 'failed'))])
+      return names.flat().filter((name) => !name.endsWith(REASON))
+    },
     leftOver: async () => (await filesBelow(join(folder, 'claimed'))).sort(),
     async claim(limit) {
       const files = (await filesBelow(folder, new Set(STATES))).sort()
@@ -75,7 +81,7 @@ export async function openInbox(folder: string, { settleMs, claimName }: InboxOp
       return claimed
     },
     async finish(name, reason) {
-      if (reason !== null) await writeFileAtomic(path('failed', `${name}.reason.json`), `${JSON.stringify(reason)}\n`)
+      if (reason !== null) await writeFileAtomic(path('failed', `${name}${REASON}`), `${JSON.stringify(reason)}\n`)
       await move(path('claimed', name), path(reason === null ? 'done' : 'failed', name))
     },
     close: unlock,
@@ -100,7 +106,7 @@ async function settled(
   return now - before.since >= settleMs
 }
 
-/** Renames and makes it durable; false when the file is gone. Across file systems it copies first, then removes. */
+/** Renames and makes it durable; false when the file is gone. */
 async function move(from: string, to: string): Promise<boolean> {
   await mkdir(dirname(to), { recursive: true })
   try {
@@ -109,9 +115,10 @@ async function move(from: string, to: string): Promise<boolean> {
     const { code } = error as NodeJS.ErrnoException
     if (code === 'ENOENT') return false
     if (code !== 'EXDEV') throw error
-    await copyFile(from, `${to}.tmp`, constants.COPYFILE_EXCL)
-    await rename(`${to}.tmp`, to)
-    await unlink(from)
+    throw new UsageError('ARGUMENT', 'expected a watched folder on one file system, got a folder mounted inside it', {
+      where: from,
+      fix: 'watch the mounted folder itself',
+    })
   }
   await syncFolder(dirname(to))
   return true
@@ -125,54 +132,13 @@ async function filesBelow(folder: string, without: ReadonlySet<string> = new Set
     if (entry.name.startsWith('.') || without.has(entry.name)) continue
     if (entry.isFile()) files.push(entry.name)
     else if (entry.isDirectory()) {
-      const below = await filesBelow(join(folder, entry.name)).catch((): string[] => [])
-      files.push(
-        ...below.map((name) =>
-          relative(folder, join(folder, entry.name, name))
-            .split(sep)
-            .join('/'),
-        ),
-      )
+      // A sender may take its folder away meanwhile; one that cannot be read is told.
+      const below = await filesBelow(join(folder, entry.name)).catch((error: NodeJS.ErrnoException): string[] => {
+        if (error.code === 'ENOENT') return []
+        throw error
+      })
+      files.push(...below.map((name) => `${entry.name}/${name}`))
     }
   }
   return files
-}
-
-/** One process per folder; the lock of a process that is gone is taken over. */
-async function lock(path: string): Promise<() => Promise<void>> {
-  const mine = JSON.stringify({ host: hostname(), pid: process.pid })
-  for (;;) {
-    try {
-      await writeFile(path, mine, { flag: 'wx' })
-      return () => rm(path, { force: true })
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
-    }
-    const text = await readFile(path, 'utf8').catch(() => '')
-    if (holderLives(text)) {
-      throw new UsageError('BUSY', 'expected a folder that nobody watches, got one that another process watches', {
-        where: path,
-        fix: 'stop the other process, or remove this lock file when it runs no more',
-      })
-    }
-    await rm(path, { force: true })
-  }
-}
-
-function holderLives(text: string): boolean {
-  let holder: { host?: unknown; pid?: unknown }
-  try {
-    holder = JSON.parse(text) as typeof holder
-  } catch {
-    return false
-  }
-  // Of another host nobody can tell: its lock counts. A container that starts again often has the number it had before.
-  if (holder.host !== hostname()) return true
-  if (typeof holder.pid !== 'number' || holder.pid === process.pid) return false
-  try {
-    process.kill(holder.pid, 0)
-    return true
-  } catch {
-    return false
-  }
 }

@@ -1,10 +1,11 @@
 // What a run over many files has finished, one JSON line per file, appended and synced before anything else happens with the
-// result: after a crash or a power cut the run goes on where it stopped. A torn last line is cut off. Holds no path and no header
-// value of a patient; the images' names and numbers only.
+// result: after a crash or a power cut the run goes on where it stopped. A torn last line is cut off. Holds names
+// relative to the input, as the sender gave them, and numbers; no header value.
 import { type FileHandle, mkdir, open, readFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { diskError, syncFolder } from '../atomic-write.js'
 import { DataError, UsageError } from '../errors.js'
+import { lockFile } from '../file-lock.js'
 import type { Prediction } from './results.js'
 
 const SCHEMA = 'mammo-retinanet/journal@1'
@@ -33,19 +34,23 @@ export interface Journal {
 
 /**
  * Opens or starts a journal for one model with one set of settings. With `resume` its entries are read; otherwise it starts empty.
- * Throws UsageError ARGUMENT when the entries were made with another model or other settings.
+ * Throws UsageError ARGUMENT when the entries were made with another model or other settings, UsageError BUSY while another process
+ * writes to it.
  */
 export async function openJournal(
   path: string,
   { model, settings, resume }: { model: string; settings: string; resume: boolean },
 ): Promise<Journal> {
   await mkdir(dirname(path), { recursive: true })
-  const earlier = resume ? await readJournal(path) : undefined
-  if (earlier !== undefined) requireSame(earlier, { model, settings }, path)
-  const entries = new Map(earlier?.entries)
-  const file = await open(path, earlier === undefined ? 'w' : 'r+')
+  const unlock = await lockFile(`${path}.lock`, 'results that no other process writes to')
+  let file: FileHandle | undefined
   let at = 0
+  let entries: Map<string, JournalEntry>
   try {
+    const earlier = resume ? await readJournal(path) : undefined
+    if (earlier !== undefined) requireSame(earlier, { model, settings }, path)
+    entries = new Map(earlier?.entries)
+    file = await open(path, earlier === undefined ? 'w' : 'r+')
     if (earlier !== undefined) {
       at = earlier.bytes
       await file.truncate(at)
@@ -54,15 +59,17 @@ export async function openJournal(
       await syncFolder(dirname(path))
     }
   } catch (error) {
-    await file.close()
+    await file?.close()
+    await unlock()
     throw error
   }
+  const opened = file
   let last: Promise<void> = Promise.resolve()
   return {
     entries,
     append(entry) {
       const next = last.then(async () => {
-        at += await write(file, `${JSON.stringify(entry)}\n`, at, path)
+        at += await write(opened, `${JSON.stringify(entry)}\n`, at, path)
         entries.set(entry.name, entry)
       })
       last = next.catch(() => undefined)
@@ -70,7 +77,8 @@ export async function openJournal(
     },
     async close() {
       await last
-      await file.close()
+      await opened.close()
+      await unlock()
     },
   }
 }
@@ -79,7 +87,9 @@ export async function openJournal(
 async function write(file: FileHandle, text: string, at: number, path: string): Promise<number> {
   const bytes = Buffer.from(text, 'utf8')
   try {
-    await file.write(bytes, 0, bytes.length, at)
+    // A write may take a part only, as on a nearly full disk.
+    for (let done = 0; done < bytes.length; )
+      done += (await file.write(bytes, done, bytes.length - done, at + done)).bytesWritten
     await file.datasync()
   } catch (cause) {
     throw diskError(cause, path)

@@ -4,14 +4,29 @@ import { native } from '../binding/session.js'
 import { detectorConfig, padMultiple } from '../config/detector.js'
 import type { Phase } from '../config/phases.js'
 import type { Config } from '../config/schema.js'
+import { UsageError } from '../errors.js'
 import { readMachine } from '../machine.js'
-import { resnetGraph } from '../onnx/resnet-graph.js'
 import { type Cost, type CostSetting, smallerSteps, stepCost } from '../train/cost.js'
 import { engineThreads } from '../train/environment.js'
 
-/** What `stepCost` needs, of a configuration. Throws ExportError for a backbone whose graph is not described. */
-export function costSetting(config: Config, size: readonly [number, number], phase?: Phase): CostSetting {
+/** Where `stepCost` knows which maps share memory. */
+const isCounted = (backbone: string) => /^resnet\d+$/.test(backbone)
+
+/** What `stepCost` needs, of a configuration. Needs the addon. Rejects with UsageError ARGUMENT for a backbone that is no ResNet. */
+export async function costSetting(
+  config: Config,
+  size: readonly [number, number],
+  phase?: Phase,
+): Promise<CostSetting> {
   const detector = detectorConfig(config)
+  if (!isCounted(detector.model.backbone))
+    throw new UsageError(
+      'ARGUMENT',
+      `the cost of a step is counted for ResNets only, got "${detector.model.backbone}"`,
+      {
+        fix: 'measure other backbones with npm run bench -- backbones',
+      },
+    )
   const multiple = padMultiple(config)
   const pad = (n: number) => Math.ceil(n / multiple) * multiple
   const model = phase
@@ -19,7 +34,7 @@ export function costSetting(config: Config, size: readonly [number, number], pha
     : detector.model
   return {
     model,
-    backbone: resnetGraph(detector.model),
+    backbone: await native().describeBackbone(detector.model),
     anchorsPerCell: config.anchors.scales.length * config.anchors.ratios.length,
     height: pad(size[0]),
     width: pad(size[1]),
@@ -51,7 +66,7 @@ export interface CostReport {
 }
 
 export async function describeCost(config: Config, size: readonly [number, number]): Promise<CostReport> {
-  const setting = costSetting(config, size)
+  const setting = await costSetting(config, size)
   const cost = stepCost(setting)
   const ceilings = await measureCeilings(engineThreads(config.run.threads).count)
   const { backbone, neck, classification, box } = cost.macs
@@ -82,17 +97,17 @@ export function costText({ setting, cost, ceilings, floor }: CostReport): string
 }
 
 /**
- * Whether a phase fits into the memory of the machine or container, said before its first step; undefined for a backbone without a
- * description. `resident` is what the process holds now.
+ * Whether a phase fits into the memory of the machine or container, said before its first step; undefined for a backbone that is not
+ * counted and for a GPU. `resident` is what the process holds now.
  */
-export function memoryPlan(
+export async function memoryPlan(
   config: Config,
   phase: Phase,
   size: readonly [number, number],
   resident: number,
-): { fits: boolean; message: string } | undefined {
-  if (!/^resnet\d+$/.test(config.model.backbone) || config.run.device !== 'cpu') return undefined
-  const setting = costSetting(config, size, phase)
+): Promise<{ fits: boolean; message: string } | undefined> {
+  if (!isCounted(config.model.backbone) || config.run.device !== 'cpu') return undefined
+  const setting = await costSetting(config, size, phase)
   const peak = resident + stepCost(setting).bytes.step
   const { memoryBytes, memoryLimitBytes } = readMachine()
   const limit = Math.min(memoryLimitBytes ?? memoryBytes, resident + available(memoryBytes))

@@ -34,12 +34,24 @@ export interface DemoResult {
   seconds: Record<string, number>
 }
 
+const IMAGES = join(packageRoot(), 'demo', 'cbis-ddsm')
 /** File names of the bundled images: patient, side, view. */
 const PATIENT_PATTERN = '(?<patient>\\d{5})_(?<laterality>LEFT|RIGHT)_(?<view>CC|MLO)'
 
+/** The bundled mammograms, whole and all for training, prepared into `out`. */
+export function prepareDemo(out: string) {
+  return prepareDataset(IMAGES, {
+    out,
+    adapter: 'coco',
+    crop: false,
+    replace: true,
+    reading: { patientPattern: PATIENT_PATTERN },
+    split: { method: 'holdout', ratio: [1, 0, 0] },
+  })
+}
+
 export async function demo(options: DemoOptions): Promise<DemoResult> {
   const { out, log, threads } = options
-  const images = join(packageRoot(), 'demo', 'cbis-ddsm')
   const seconds: Record<string, number> = {}
   const step = async <T>(name: string, what: string, work: () => Promise<T>): Promise<T> => {
     log(`${name}: ${what}`)
@@ -50,16 +62,7 @@ export async function demo(options: DemoOptions): Promise<DemoResult> {
   }
 
   const prepared = join(out, 'prepared')
-  await step('prepare', '16 CBIS-DDSM mammograms of 8 patients, all of them for training', () =>
-    prepareDataset(images, {
-      out: prepared,
-      adapter: 'coco',
-      crop: false,
-      replace: true,
-      reading: { patientPattern: PATIENT_PATTERN },
-      split: { method: 'holdout', ratio: [1, 0, 0] },
-    }),
-  )
+  await step('prepare', '16 CBIS-DDSM mammograms of 8 patients, all of them for training', () => prepareDemo(prepared))
   const set: Record<string, unknown> = { 'data.root': prepared, 'run.root': join(out, 'runs'), 'run.threads': threads }
   if (options.epochs !== undefined) set['train.epochs'] = options.epochs
   const { config } = await loadConfig({ preset: 'demo', set })
@@ -81,10 +84,10 @@ export async function demo(options: DemoOptions): Promise<DemoResult> {
   await step('export', model, () => exportOnnx(result.directory, { out: model, threads, log }))
   const pictures = join(out, 'predictions')
   await step('predict', `onnxruntime-node, pictures in ${pictures}`, () =>
-    predict(model, [images], {
+    predict(model, [IMAGES], {
       out: pictures,
       outputs: ['json', 'coco', 'png'],
-      annotations: join(images, 'annotations.json'),
+      annotations: join(IMAGES, 'annotations.json'),
       threshold: 0.3,
       pictureSide: 800,
     }),

@@ -206,6 +206,7 @@ async function compare(
     scoreThreshold: detector.post.scoreThreshold,
     nmsIou: detector.post.nmsIou,
     maxDetections: detector.post.maxDetections,
+    agnostic: detector.post.agnostic,
     topkPerLevel: detector.post.topkPerLevel,
   }
   for (const [i, reference] of native.entries()) {

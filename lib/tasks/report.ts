@@ -24,6 +24,7 @@ import { evaluationRules, imageTruth, type Predictions } from '../train/validate
 import { anchorReport } from './anchors.js'
 import { metricRows } from './evaluate.js'
 import { runGallery } from './gallery.js'
+import { phaseBorders } from './run-pictures.js'
 
 export interface ReportOptions {
   /** Default: report.html in the run folder. */
@@ -63,10 +64,6 @@ export async function writeReport(run: string, options: ReportOptions = {}): Pro
   const scored = root === null ? null : await storedDetections(folder, root, config)
   const evaluation = await evaluationOf(folder, config, scored)
   const phases = phasesOf(config)
-  const borders = phases.map((phase, i) => ({
-    epoch: phases.slice(0, i).reduce((sum, { epochs }) => sum + epochs, 0),
-    label: phase.name,
-  }))
   const { threshold, shown } = galleryThreshold(evaluation, config)
   const at = { ...config, predict: { ...config.predict, scoreThreshold: threshold } }
   const all = await picturesOf(root, scored, at, options)
@@ -89,7 +86,7 @@ export async function writeReport(run: string, options: ReportOptions = {}): Pro
       ...(options.facts ?? []),
     ],
     history,
-    phaseBorders: borders.slice(1),
+    phaseBorders: phaseBorders(phases),
     metrics:
       evaluation === null
         ? []

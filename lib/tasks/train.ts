@@ -12,6 +12,7 @@ import { loadConfig } from '../config/load.js'
 import { type Phase, phasesOf } from '../config/phases.js'
 import type { Config } from '../config/schema.js'
 import { partIds } from '../data/prepared.js'
+import { type SamplerImage, scaleOf } from '../data/sampler.js'
 import { asMammoError, TrainingError } from '../errors.js'
 import {
   type Candidate,
@@ -35,12 +36,12 @@ import { refuseOtherConfig, refuseOtherData } from '../train/resume.js'
 import {
   createRunFolder,
   findRunFolder,
+  lockRun,
   RUN_SCHEMA,
   type RunRecord,
   readRunRecord,
   writeRunRecord,
 } from '../train/run-folder.js'
-import { lockRun } from '../train/run-lock.js'
 import { openRunLog, type RunLog } from '../train/run-log.js'
 import { listenToSignals } from '../train/signals.js'
 import { type Best, freshState, type TrainingState } from '../train/state.js'
@@ -140,11 +141,14 @@ async function execute(
 ): Promise<TrainResult> {
   const config = withAbsolutePaths(given, options)
   const phases = phasesOf(config)
-  const resumed = options.resume === undefined ? undefined : await openResume(options.resume, config)
-  const dataset = await openDataset(config)
+  let dataset: Dataset | undefined
   let session: Session | undefined
   let unlock: () => Promise<void> = async () => undefined
   try {
+    // Before the checkpoints are looked at: another process could still replace them.
+    if (options.resume !== undefined) unlock = await lockRun(await findRunFolder(options.resume))
+    const resumed = options.resume === undefined ? undefined : await openResume(options.resume, config)
+    dataset = await openDataset(config)
     const identity = identityOf(dataset, config)
     if (resumed) refuseOtherData(resumed.provenance.dataset, identity, dataset.set.folder)
     const { data, samplers } = trainingPhases(dataset, config, phases)
@@ -168,7 +172,7 @@ async function execute(
     const folder =
       resumed?.folder ??
       (await createRunFolder(config.run.root, options.command ?? 'train', runName(config, options), options.existOk))
-    unlock = await lockRun(folder)
+    if (!resumed) unlock = await lockRun(folder)
     const start = resumed ? await restore(session, resumed) : { state: freshState(), broken: [], from: null }
     const display = createDisplay(
       options.display ?? { write: () => undefined, isTty: false, columns: 80, mode: 'quiet', logEvery: 1 },
@@ -209,8 +213,9 @@ async function execute(
       if (!resumed) await writeDescription(folder, config, dataset)
       announce(log, phases, data, dataset, gain)
       const { residentBytes } = await engine.memory()
-      for (const phase of phases) {
-        const plan = memoryPlan(config, phase, largestSize(config, phase, dataset), residentBytes)
+      for (const [i, phase] of phases.entries()) {
+        const size = largestSize(config, phase, samplers[i]!.images)
+        const plan = await memoryPlan(config, phase, size, residentBytes)
         if (plan === undefined) continue
         if (!plan.fits) log.event({ type: 'warning', code: 'MEMORY', message: plan.message })
         log.say(`${plan.fits ? 'memory' : 'warning: memory'}: ${plan.message}`)
@@ -292,7 +297,7 @@ async function execute(
     }
   } finally {
     await session?.dispose()
-    await dataset.close()
+    await dataset?.close()
     await unlock()
   }
 }
@@ -511,15 +516,15 @@ function announce(
   }
 }
 
-/** Height and width of the largest image that a phase trains on. */
-function largestSize(config: Config, phase: Phase, dataset: Dataset): [number, number] {
+/** Rows and columns that hold every image of a phase, before padding. */
+function largestSize(config: Config, phase: Phase, images: readonly SamplerImage[]): [number, number] {
   const { patch, resize } = config.data
   if (phase.strategy === 'crops') return [patch.size, patch.size]
-  const sides = dataset.set.records.map(({ width, height }) => [height, width] as const)
-  const [h, w] = [Math.max(...sides.map((s) => s[0])), Math.max(...sides.map((s) => s[1]))]
-  if (phase.strategy === 'full' || resize.rule !== 'sides') return [h, w]
-  const scale = Math.min(resize.minSide / Math.min(h, w), resize.maxSide / Math.max(h, w))
-  return [Math.round(h * scale), Math.round(w * scale)]
+  const most = (side: 'height' | 'width') =>
+    Math.max(
+      ...images.map((image) => Math.round(image[side] * (phase.strategy === 'resized' ? scaleOf(image, resize) : 1))),
+    )
+  return [most('height'), most('width')]
 }
 
 function repeatability(config: Config): string {

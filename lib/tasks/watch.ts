@@ -52,11 +52,15 @@ export async function watch(model: string, folder: string, options: WatchOptions
   const closers: (() => Promise<void>)[] = [() => detector.close()]
   try {
     const writer = await openOutput(manifest, { ...outputOptions(options, manifest), onWarning })
-    const journal = await openJournal(join(options.out, 'journal.jsonl'), { ...run, resume: true })
-    closers.push(() => journal.close())
-    const taken = new Set(journal.entries.keys())
+    /** Names of results that no new file may have. */
+    const taken = new Set<string>()
     const inbox = await openInbox(folder, { settleMs, claimName: (file) => uniqueName(file, taken) })
     closers.push(() => inbox.close())
+    const journal = await openJournal(join(options.out, 'journal.jsonl'), { ...run, resume: true })
+    closers.push(() => journal.close())
+    for (const name of journal.entries.keys()) taken.add(name)
+    // Put away with another --out, and so unknown to this journal: still nobody's name to take.
+    for (const file of await inbox.putAway()) taken.add(resultName(file))
 
     const waiting = await inbox.leftOver()
     for (const file of waiting) taken.add(resultName(file))

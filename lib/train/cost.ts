@@ -1,6 +1,7 @@
 // What a training step costs before it runs: multiply-adds by part, and the peak of its memory. Pure arithmetic on the network's
 // description; it knows how native/core works (folded norms and in-place ReLU share a buffer, heads run level by level, a
-// checkpointed backbone keeps block ends), not how fast a machine is. Checked against measured peaks in test/train/cost.test.ts.
+// checkpointed backbone keeps block ends), not how fast a machine is. Checked against measured peaks in test/train/cost.test.ts, without
+// checkpointing (bench/README.md has one measured step with it).
 import type { BackboneGraph, ModelConfig } from '../binding/types.js'
 
 export interface CostSetting {

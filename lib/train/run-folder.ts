@@ -5,6 +5,7 @@ import { mkdir, readdir, readFile, rename, rm, stat, symlink } from 'node:fs/pro
 import { basename, dirname, join, resolve } from 'node:path'
 import { diskError, writeFileAtomic } from '../atomic-write.js'
 import { UsageError } from '../errors.js'
+import { lockFile } from '../file-lock.js'
 import type { RunStatus } from './events.js'
 
 export const RUN_SCHEMA = 'mammo-retinanet/run@1'
@@ -55,6 +56,13 @@ export async function createRunFolder(root: string, command: string, name: strin
   return folder
 }
 
+const LOCK = 'run.lock'
+
+/** One process writes to a run. Rejects with UsageError BUSY while another one does. */
+export function lockRun(folder: string): Promise<() => Promise<void>> {
+  return lockFile(join(folder, LOCK), 'a run that no other process writes to')
+}
+
 async function fresh(parent: string, name: string, newest: number): Promise<string> {
   for (let n = newest + 1; ; n++) {
     const folder = join(parent, `${name}-${n}`)
@@ -75,8 +83,11 @@ async function emptied(folder: string): Promise<string> {
       fix: 'choose another --name, or remove the folder if no process writes to it',
     })
   }
-  await rm(folder, { recursive: true })
-  await mkdir(folder)
+  const unlock = await lockRun(folder)
+  for (const entry of await readdir(folder)) {
+    if (entry !== LOCK) await rm(join(folder, entry), { recursive: true })
+  }
+  await unlock()
   return folder
 }
 

@@ -220,7 +220,7 @@ StepOptions read_options(const Napi::Value& value) {
   options.loss_scale = read_number(object.Get("lossScale"), "options.lossScale");
   options.update = read_boolean(object.Get("update"), "options.update");
   options.skip_non_finite = read_boolean(object.Get("skipNonFinite"), "options.skipNonFinite");
-  if (object.Has("emaDecay"))
+  if (!object.Get("emaDecay").IsUndefined())
     options.ema_decay = read_number(object.Get("emaDecay"), "options.emaDecay");
   return options;
 }

@@ -179,9 +179,8 @@ struct Session::State {
     return input;
   }
 
-  // In the arithmetic type and memory order of the convolutions.
   at::Tensor cast(const at::Tensor& input) const {
-    return in_layout(config.precision == Precision::kBf16 ? input.to(at::kBFloat16) : input);
+    return config.precision == Precision::kBf16 ? input.to(at::kBFloat16) : input;
   }
 
   AnchorGrid grid(const std::array<int64_t, 2>& canvas) const {

@@ -3,30 +3,18 @@
 // part of the configuration: the tests of exactness and `bench ablation` turn them.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
-#include <string>
-
 namespace mammo {
 
 struct Switches {
   bool arena = true;        // large CPU tensors from the caching arena
   bool sparse_box = true;   // box tower on windows around positives only
   bool fold_norm = true;    // fixed batch norm folded into the convolution's weights
-  bool fuse_relu = true;    // convolution, addition and ReLU in one pass where no gradient is kept
   bool level_wise = true;   // a level's heads run backward before the next level starts
   bool fused_focal = true;  // loss and gradient in one pass
-  std::string layout = "";  // "nchw" or "nhwc"; empty: nchw
 };
 
-/// Reads MAMMO_OFF (names of the switches above, comma separated) and MAMMO_LAYOUT once. Error
-/// ARGUMENT for an unknown name.
+/// Reads MAMMO_OFF (names of the switches above, comma separated) once. Error ARGUMENT for an
+/// unknown name.
 const Switches& switches();
-
-/// The order of numbers that convolutions work on: NCHW unless MAMMO_LAYOUT says otherwise.
-at::MemoryFormat convolution_layout();
-
-/// The tensor [n,c,h,w] in that order; no copy when it is already.
-at::Tensor in_layout(const at::Tensor& input);
 
 }  // namespace mammo

@@ -2,13 +2,16 @@
 // padding, folding.
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include "check.h"
 #include "configs.h"
 #include "core/model/retinanet.h"
+#include "gradients.h"
 
 using namespace mammo;
+
+using test::gradients;
+using test::random_input;
 
 namespace {
 
@@ -48,11 +51,6 @@ void disturb(Retinanet& net) {
     at::Tensor value = p.value;
     value.uniform_(scale ? 0.5 : -0.2, scale ? 1.5 : 0.2, generator);
   }
-}
-
-at::Tensor random_input(at::IntArrayRef shape, uint64_t seed = 3) {
-  at::Generator generator = at::detail::createCPUGenerator(seed);
-  return at::empty(shape).normal_(0, 1, generator);
 }
 
 double distance(const at::Tensor& a, const at::Tensor& b) {
@@ -183,22 +181,6 @@ void train_norm_moves_its_statistics_once() {
   const at::Tensor out = convolve(conv, norm, x, Phase::kTrain);
   EXPECT_NEAR(distance(norm.mean, 0.1 * y.mean({0, 2, 3})), 0, 1e-6);
   EXPECT_NEAR(out.mean().item<double>(), 0, 1e-5);
-}
-
-// Gradients of all parameters after one backward through backbone and pyramid.
-std::map<std::string, at::Tensor> gradients(const Retinanet& net, const at::Tensor& x, int frozen,
-                                            bool checkpoint) {
-  BackbonePass pass(net, x, frozen, checkpoint);
-  std::vector<at::Tensor> maps = fpn_forward(net.fpn, pass.taps()), ones;
-  for (const at::Tensor& map : maps) ones.push_back(at::cos(map.detach()));
-  torch::autograd::backward(maps, ones);
-  pass.backward();
-  std::map<std::string, at::Tensor> result;
-  for (const Parameter& p : net.parameters) {
-    if (p.value.grad().defined()) result[p.name] = p.value.grad().clone();
-    p.value.mutable_grad().reset();
-  }
-  return result;
 }
 
 void freezing() {

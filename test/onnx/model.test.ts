@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { ConfigError } from '../../lib/errors.js'
-import { resnetGraph } from '../../lib/onnx/resnet-graph.js'
 import type { Tensor } from '../../lib/onnx/runtime.js'
+import { resnetGraph } from './resnet-graph.js'
 import {
   runBytes,
   type TinyOptions,

@@ -3,8 +3,8 @@ import { createGraph } from '../../lib/onnx/graph.js'
 import { groupNorm } from '../../lib/onnx/layers.js'
 import { addNetwork } from '../../lib/onnx/network.js'
 import { encodeModel } from '../../lib/onnx/proto.js'
-import { resnetGraph } from '../../lib/onnx/resnet-graph.js'
 import { fillTensor } from '../deterministic-fill.js'
+import { resnetGraph } from './resnet-graph.js'
 import { runBytes, type TinyOptions, tinyDetector, tinyParameters } from './tiny-model.js'
 
 function build(options: TinyOptions, exactHalves = true) {

@@ -71,6 +71,8 @@ t.test('decisions at a cut are listed and accepted', async (t) => {
     { ok: true, borderline: [/NMS threshold/] },
     'IoU 0.50002 with a',
   )
+  t.notOk(compareDetections(set(a, [half[0], 0.8, 1]), set(a), cuts).ok, 'another class is not suppressed')
+  t.ok(compareDetections(set(a, [half[0], 0.8, 1]), set(a), { ...cuts, agnostic: true }).ok)
   const third: [number[], number] = [[10, 10, 50, 30], 0.8]
   t.notOk(compareDetections(set(a, third), set(a), cuts).ok)
   const full = { ...cuts, maxDetections: 2 }
@@ -96,8 +98,13 @@ t.test('in a field of equal boxes the limit per level chooses freely', async (t)
     compareDetections(set(cell(0)), set(cell(0), moved), limited, field).ok,
     'a box that the engine does not know',
   )
-  const few = set(...Array.from({ length: 5 }, (_, i) => cell(i)), ...Array.from({ length: 7 }, () => a))
-  t.notOk(compareDetections(set(cell(0), cell(3)), set(cell(0)), limited, few).ok, 'no field')
+  const few = set(...Array.from({ length: 5 }, (_, i) => cell(i)), a, a)
+  t.notOk(compareDetections(set(cell(0), cell(3)), set(cell(0)), limited, few).ok, 'the limit is not reached')
+  const many = set(...Array.from({ length: 12 }, (_, i) => cell(i)), ...Array.from({ length: 10 }, () => a))
+  t.notOk(
+    compareDetections(set(cell(0), cell(3)), set(cell(0), cell(5)), limited, many).ok,
+    'better ones fill the limit',
+  )
 })
 
 t.test('the order may differ only between close scores', async (t) => {

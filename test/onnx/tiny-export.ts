@@ -1,7 +1,7 @@
 // Export options of the tiny test detector, for tests of export and prediction.
 import type { WriteModelOptions } from '../../lib/onnx/export.js'
 import { deviceUid } from '../../lib/onnx/manifest.js'
-import { resnetGraph } from '../../lib/onnx/resnet-graph.js'
+import { resnetGraph } from './resnet-graph.js'
 import { type TinyOptions, tinyDetector, tinyParameters } from './tiny-model.js'
 
 export function tinyExport(

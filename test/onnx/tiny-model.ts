@@ -5,9 +5,9 @@ import type { DetectorConfig } from '../../lib/binding/types.js'
 import type { Parameter } from '../../lib/onnx/layers.js'
 import { buildModel, type InputContract, type ModelOptions } from '../../lib/onnx/model.js'
 import { encodeModel } from '../../lib/onnx/proto.js'
-import { resnetGraph } from '../../lib/onnx/resnet-graph.js'
 import { openOnnx, type Tensor } from '../../lib/onnx/runtime.js'
 import { fillTensor } from '../deterministic-fill.js'
+import { resnetGraph } from './resnet-graph.js'
 
 export interface TinyOptions {
   channels?: 1 | 3

@@ -8,11 +8,11 @@ import type { Parameters } from '../../lib/onnx/layers.js'
 import { buildModel, type InputContract } from '../../lib/onnx/model.js'
 import { splitDetections } from '../../lib/onnx/parity.js'
 import { encodeModel } from '../../lib/onnx/proto.js'
-import { resnetGraph } from '../../lib/onnx/resnet-graph.js'
 import { openOnnx, type Tensor } from '../../lib/onnx/runtime.js'
 import { kerasParameters } from '../../lib/weights/keras.js'
 import { torchvisionParameters } from '../../lib/weights/torchvision.js'
 import { fillParameters } from '../deterministic-fill.js'
+import { resnetGraph } from '../onnx/resnet-graph.js'
 import { oracleJson, oracleNames, oracleTensors } from '../oracles.js'
 import {
   anyPost,

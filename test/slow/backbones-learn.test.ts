@@ -7,8 +7,7 @@ import { parse } from 'csv-parse/sync'
 import t from 'tap'
 import { BACKBONES } from '../../lib/config/backbones.js'
 import { loadConfig } from '../../lib/config/load.js'
-import { packageRoot } from '../../lib/package-root.js'
-import { prepareDataset } from '../../lib/tasks/prepare.js'
+import { prepareDemo } from '../../lib/tasks/demo.js'
 import { train } from '../../lib/tasks/train.js'
 
 t.setTimeout(7_200_000)
@@ -18,13 +17,7 @@ const chosen = process.env['MAMMO_BACKBONES']?.split(',') ?? BACKBONES
 t.test('fifty updates', async (t) => {
   const folder = t.testdir()
   const prepared = join(folder, 'prepared')
-  await prepareDataset(join(packageRoot(), 'demo', 'cbis-ddsm'), {
-    out: prepared,
-    crop: false,
-    adapter: 'coco',
-    reading: { patientPattern: '(?<patient>\\d{5})_' },
-    split: { method: 'holdout', ratio: [1, 0, 0] },
-  })
+  await prepareDemo(prepared)
   for (const backbone of chosen) {
     const { config } = await loadConfig({
       preset: 'smoke',

@@ -2,8 +2,7 @@
 import { join } from 'node:path'
 import t from 'tap'
 import { loadConfig } from '../../lib/config/load.js'
-import { packageRoot } from '../../lib/package-root.js'
-import { prepareDataset } from '../../lib/tasks/prepare.js'
+import { prepareDemo } from '../../lib/tasks/demo.js'
 import { train } from '../../lib/tasks/train.js'
 
 t.setTimeout(3_600_000)
@@ -11,13 +10,7 @@ t.setTimeout(3_600_000)
 t.test('16 real mammograms', async (t) => {
   const folder = t.testdir()
   const prepared = join(folder, 'prepared')
-  await prepareDataset(join(packageRoot(), 'demo', 'cbis-ddsm'), {
-    out: prepared,
-    crop: false,
-    adapter: 'coco',
-    reading: { patientPattern: '(?<patient>\\d{5})_' },
-    split: { method: 'holdout', ratio: [1, 0, 0] },
-  })
+  await prepareDemo(prepared)
   const { config } = await loadConfig({
     preset: 'demo',
     set: { 'data.root': prepared, 'run.root': join(folder, 'runs'), 'train.epochs': 70 },

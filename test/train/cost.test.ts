@@ -2,21 +2,17 @@
 import t from 'tap'
 import { detectorConfig } from '../../lib/config/detector.js'
 import { defaultConfig } from '../../lib/config/load.js'
-import { resnetGraph } from '../../lib/onnx/resnet-graph.js'
 import { type CostSetting, smallerSteps, stepCost } from '../../lib/train/cost.js'
+import { resnetGraph } from '../onnx/resnet-graph.js'
 
 function setting(
   given: Partial<Pick<CostSetting, 'height' | 'width' | 'batch'>> & {
-    backbone?: 'resnet18' | 'resnet50'
     frozenStages?: number
-    checkpoint?: boolean
   } = {},
 ): CostSetting {
   const config = defaultConfig('torchvision-v1')
   config.model.p6Source = 'c5'
-  config.model.backbone = given.backbone ?? 'resnet50'
   config.model.frozenStages = given.frozenStages ?? 0
-  config.model.checkpointActivations = given.checkpoint ?? false
   config.data.classes = ['background', 'mass']
   const { model } = detectorConfig(config)
   const { height = 1024, width = 1024, batch = 1 } = given

@@ -111,6 +111,16 @@ export const predictCommand: CommandFile = {
       throw new UsageError('ARGUMENT', `--output: expected some of ${OUTPUTS.join(', ')}, got "${unknown.join(',')}"`, {
         fix: 'list them with commas, such as --output json,png',
       })
+    const watchOnly = [
+      flags.untilIdle && '--until-idle',
+      flags.settle && '--settle',
+      flags.quietPeriod && '--quiet-period',
+    ]
+    const misplaced = flags.watch ? flags.resume && '--resume' : watchOnly.find(Boolean)
+    if (misplaced)
+      throw new UsageError('ARGUMENT', `${misplaced} has no meaning ${flags.watch ? 'with' : 'without'} --watch`, {
+        fix: flags.watch ? 'leave it out: watching always goes on where it stopped' : 'add --watch, or leave it out',
+      })
     const controller = new AbortController()
     const stop = (signal: NodeJS.Signals) => {
       process.off('SIGINT', stop).off('SIGTERM', stop)

@@ -269,7 +269,6 @@ std::string describe_backbone(const ModelConfig& config) {
       item["kernel"] = node.window.kernel;
       item["stride"] = node.window.stride;
       item["padding"] = border_name(node.window.border);
-      if (!conv) item["ceil"] = node.window.ceil;
     }
     if (conv) {
       item["groups"] = node.conv.groups;

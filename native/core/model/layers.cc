@@ -1,8 +1,6 @@
 // Layers and their initialisation.
 #include "core/model/layers.h"
 
-#include <ATen/core/dispatch/Dispatcher.h>
-
 #include <array>
 #include <cmath>
 #include <limits>
@@ -51,31 +49,6 @@ at::Tensor convolve_with(const Conv& layer, const at::Tensor& x, const at::Tenso
                     {layer.stride, layer.stride}, {around, around}, {1, 1}, layer.groups);
 }
 
-// Asymmetric padding is an operation of its own; other layouts would be reordered twice.
-bool can_fuse(const Conv& layer, const at::Tensor& x) {
-  return switches().fuse_relu && !c10::GradMode::is_enabled() && x.is_cpu() &&
-         x.scalar_type() == at::kFloat && layer.stride == 1 && layer.border == Border::kSymmetric &&
-         layer.groups == 1 && x.suggest_memory_format() == at::MemoryFormat::ChannelsLast &&
-         at::globalContext().userEnabledMkldnn();
-}
-
-// oneDNN's convolution with ReLU on what it still has in registers; LibTorch registers it for its
-// compiler and exposes it through the dispatcher only.
-at::Tensor fused_relu(const Conv& layer, const at::Tensor& x) {
-  using Scalars = c10::List<std::optional<at::Scalar>>;
-  using Call = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
-                          at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, int64_t,
-                          std::string_view, Scalars, std::optional<std::string_view>);
-  static const auto call = c10::Dispatcher::singleton()
-                               .findSchemaOrThrow("mkldnn::_convolution_pointwise", "")
-                               .typed<Call>();
-  const int64_t pad = layer.weight.size(2) / 2;
-  const std::array<int64_t, 2> padding{pad, pad}, one{1, 1};
-  const std::optional<at::Tensor> bias =
-      layer.bias.defined() ? std::optional(layer.bias) : std::nullopt;
-  return call.call(x, layer.weight, bias, padding, one, one, 1, "relu", Scalars(), "");
-}
-
 }  // namespace
 
 Border border(Padding padding) {
@@ -84,26 +57,17 @@ Border border(Padding padding) {
 
 int64_t SlidingWindow::output(int64_t size) const {
   const auto [before, after] = padding(*this, size);
-  const int64_t steps = size + before + after - kernel;
-  int64_t count = (ceil ? (steps + stride - 1) / stride : steps / stride) + 1;
-  // As PyTorch: the last window begins inside the image or its padding before.
-  if (ceil && (count - 1) * stride >= size + before) --count;
-  return count;
+  return (size + before + after - kernel) / stride + 1;
 }
 
 at::Tensor convolve(const Conv& layer, const at::Tensor& x) {
   return convolve_with(layer, x, layer.weight, layer.bias);
 }
 
-at::Tensor convolve_relu(const Conv& layer, const at::Tensor& x) {
-  return can_fuse(layer, x) ? fused_relu(layer, x) : convolve(layer, x).relu_();
-}
-
 at::Tensor convolve(const Conv& conv, const Norm& norm, const at::Tensor& x, Phase phase) {
   const bool fixed = norm.policy == NormPolicy::kFrozen ||
                      (norm.policy == NormPolicy::kTrain && phase == Phase::kEvaluate);
-  if (!fixed) return normalise(norm, convolve(conv, x), phase);
-  if (!switches().fold_norm) return normalise(norm, convolve(conv, x), phase);
+  if (!fixed || !switches().fold_norm) return normalise(norm, convolve(conv, x), phase);
   const at::Tensor scale = norm.weight * (norm.variance + norm.eps).rsqrt();
   const at::Tensor mean = conv.bias.defined() ? norm.mean - conv.bias : norm.mean;
   return convolve_with(conv, x, conv.weight * scale.view({-1, 1, 1, 1}), norm.bias - mean * scale);
@@ -130,18 +94,19 @@ at::Tensor layer_norm(const Norm& layer, const at::Tensor& x) {
   const at::Tensor last = x.permute({0, 2, 3, 1});
   return at::layer_norm(last.to(at::kFloat), {x.size(1)}, layer.weight, layer.bias, layer.eps)
       .to(x.scalar_type())
-      .permute({0, 3, 1, 2});
+      .permute({0, 3, 1, 2})
+      // A view would be channels-last, and every convolution after it too.
+      .contiguous();
 }
 
 at::Tensor max_pool(const at::Tensor& x, const SlidingWindow& window) {
   const auto [input, around] = pad(x, window, -std::numeric_limits<double>::infinity());
   return at::max_pool2d(input, {window.kernel, window.kernel}, {window.stride, window.stride},
-                        {around, around}, {1, 1}, window.ceil);
+                        {around, around});
 }
 
 at::Tensor average_pool(const at::Tensor& x, const SlidingWindow& window) {
-  return at::avg_pool2d(x, {window.kernel, window.kernel}, {window.stride, window.stride}, {0, 0},
-                        window.ceil, /*count_include_pad=*/false);
+  return at::avg_pool2d(x, {window.kernel, window.kernel}, {window.stride, window.stride}, {0, 0});
 }
 
 at::Tensor Builder::add(const std::string& name, int stage, Role role, bool frozen,

@@ -28,7 +28,6 @@ struct SlidingWindow {
   int kernel;
   int stride = 1;
   Border border = Border::kSymmetric;
-  bool ceil = false;  // pools: windows may begin inside and reach out
   /// Size of the output of `size` pixels.
   int64_t output(int64_t size) const;
 };
@@ -65,10 +64,6 @@ at::Tensor convolve(const Conv& conv, const Norm& norm, const at::Tensor& x, Pha
 
 /// The norm alone.
 at::Tensor normalise(const Norm& norm, const at::Tensor& x, Phase phase);
-
-/// relu(convolution): one pass over the output where no gradient is kept and oneDNN works on
-/// channels-last float32; else the plain operations.
-at::Tensor convolve_relu(const Conv& layer, const at::Tensor& x);
 
 at::Tensor group_norm(const Norm& layer, const at::Tensor& x);
 

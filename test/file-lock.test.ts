@@ -3,7 +3,9 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { lockRun } from '../../lib/train/run-lock.js'
+import { lockFile } from '../lib/file-lock.js'
+
+const lockRun = (folder: string) => lockFile(join(folder, 'run.lock'), 'a run that no other process writes to')
 
 t.test('one holder at a time; given back it is free again', async (t) => {
   const folder = t.testdir()

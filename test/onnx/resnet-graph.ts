@@ -1,6 +1,7 @@
-// A ResNet as a graph of nodes, for the ONNX walker. Architecture: He et al. 2016; strides as torchvision's or keras-resnet's.
-import type { BackboneGraph, BackboneNode, ModelConfig } from '../binding/types.js'
-import { ExportError } from '../errors.js'
+// A ResNet as a graph of nodes, for tests of the ONNX walker without the engine (the product asks the engine). Architecture: He et al.
+// 2016; strides as torchvision's or keras-resnet's.
+import type { BackboneGraph, BackboneNode, ModelConfig } from '../../lib/binding/types.js'
+import { ExportError } from '../../lib/errors.js'
 
 const DEPTHS: Record<string, { bottleneck: boolean; depths: number[] }> = {
   resnet18: { bottleneck: false, depths: [2, 2, 2, 2] },

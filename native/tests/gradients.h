@@ -1,0 +1,37 @@
+// For the tests of networks: an input that is always the same, and the gradients of one backward.
+#pragma once
+
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/model/retinanet.h"
+
+namespace mammo::test {
+
+inline at::Tensor random_input(at::IntArrayRef shape, uint64_t seed = 3) {
+  at::Generator generator = at::detail::createCPUGenerator(seed);
+  return at::empty(shape).normal_(0, 1, generator);
+}
+
+// Gradients of all parameters after one backward through backbone and pyramid.
+inline std::map<std::string, at::Tensor> gradients(const Retinanet& net, const at::Tensor& x,
+                                                   int frozen, bool checkpoint) {
+  BackbonePass pass(net, x, frozen, checkpoint);
+  std::vector<at::Tensor> maps = fpn_forward(net.fpn, pass.taps()), ones;
+  for (const at::Tensor& map : maps) ones.push_back(at::cos(map.detach()));
+  torch::autograd::backward(maps, ones);
+  pass.backward();
+  std::map<std::string, at::Tensor> result;
+  for (const Parameter& p : net.parameters) {
+    if (p.value.grad().defined()) result[p.name] = p.value.grad().clone();
+    p.value.mutable_grad().reset();
+  }
+  return result;
+}
+
+}  // namespace mammo::test
