@@ -21,10 +21,10 @@ interface Holder {
 export async function lockFile(path: string, what: string): Promise<() => Promise<void>> {
   const own: Holder = { pid: process.pid, host: hostname(), started: startOf(process.pid) }
   const temporary = `${path}.${process.pid}.${++taken}.tmp`
-  await writeFile(temporary, `${JSON.stringify(own)}\n`).catch((error) => {
-    throw diskError(error, temporary)
-  })
   try {
+    await writeFile(temporary, `${JSON.stringify(own)}\n`).catch((error) => {
+      throw diskError(error, path)
+    })
     // A link appears whole or not at all, and only one process can make it.
     for (let attempt = 0; attempt < 3; attempt++) {
       try {
