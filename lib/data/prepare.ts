@@ -6,6 +6,7 @@ import { availableParallelism } from 'node:os'
 import { dirname, join, relative } from 'node:path'
 import { syncFolder, writeFileAtomic } from '../atomic-write.js'
 import { DataError, DeviceError, type MammoError, UsageError } from '../errors.js'
+import { lockFile } from '../file-lock.js'
 import { type CacheEntry, cacheBytes, hashFile, sha256, verifyEntry } from './cache.js'
 import { recordLine } from './manifest.js'
 import type { PixelOptions, PreparedImage } from './prepare-image.js'
@@ -126,106 +127,86 @@ export async function prepareRecords(input: PrepareInput, options: PrepareOption
   await planDisk(records, pixelOptions, out, options.onPlan)
 
   const previous = await readPrevious(out, pixelOptions, options.replace ?? false)
-  const known = await readJournal(partial, pixelOptions)
   await mkdir(partial, { recursive: true })
-  const unlock = await lock(partial)
-
-  const pool = openPool(options.workers ?? Math.min(4, availableParallelism()))
-  const done = new Map<string, Done>()
-  const skipped: SkippedImage[] = []
-  const sources = new Map<string, string>()
-  const count = { read: 0, cached: 0 }
-  const one = async (record: ImageRecord): Promise<void> => {
-    options.signal?.throwIfAborted()
-    const key = keyOf(record, pixelOptions)
-    let state: PrepareProgress['state'] = 'cached'
-    try {
-      let result = await reuse(record, key, input.root, partial, known, out, previous)
-      if (result === undefined) {
-        state = 'read'
-        result = await pool.run({ record, root: input.root, folder: partial, options: pixelOptions })
-        const line: JournalLine = { key, id: record.id, ...result }
-        await appendFile(join(partial, JOURNAL), `${JSON.stringify(line)}\n`)
-      }
-      count[state]++
-      done.set(record.id, result)
-      sources.set(record.path, result.entry.source)
-    } catch (error) {
-      if (!(error instanceof DataError)) throw error
-      state = 'skipped'
-      skipped.push({ id: record.id, code: error.code, message: error.message, where: error.where ?? record.path })
-    }
-    options.onProgress?.({ done: done.size + skipped.length, total: records.length, id: record.id, state })
-  }
+  // Two processes must not fill one folder. `finish` drops the lock with all that does not belong.
+  const unlock = await lockFile(join(partial, 'lock'), 'a folder that no other process prepares')
   try {
-    await forEachBounded(records, pool.size, one)
-    if (skipped.length > 0 && options.skipBroken !== true) throw brokenImages(skipped)
+    const known = await readJournal(partial, pixelOptions)
+
+    const pool = openPool(options.workers ?? Math.min(4, availableParallelism()))
+    const done = new Map<string, Done>()
+    const skipped: SkippedImage[] = []
+    const sources = new Map<string, string>()
+    const count = { read: 0, cached: 0 }
+    const one = async (record: ImageRecord): Promise<void> => {
+      options.signal?.throwIfAborted()
+      const key = keyOf(record, pixelOptions)
+      let state: PrepareProgress['state'] = 'cached'
+      try {
+        let result = await reuse(record, key, input.root, partial, known, out, previous)
+        if (result === undefined) {
+          state = 'read'
+          result = await pool.run({ record, root: input.root, folder: partial, options: pixelOptions })
+          const line: JournalLine = { key, id: record.id, ...result }
+          await appendFile(join(partial, JOURNAL), `${JSON.stringify(line)}\n`)
+        }
+        count[state]++
+        done.set(record.id, result)
+        sources.set(record.path, result.entry.source)
+      } catch (error) {
+        if (!(error instanceof DataError)) throw error
+        state = 'skipped'
+        skipped.push({ id: record.id, code: error.code, message: error.message, where: error.where ?? record.path })
+      }
+      options.onProgress?.({ done: done.size + skipped.length, total: records.length, id: record.id, state })
+    }
+    try {
+      await forEachBounded(records, pool.size, one)
+      if (skipped.length > 0 && options.skipBroken !== true) throw brokenImages(skipped)
+    } finally {
+      await pool.close()
+    }
+
+    const prepared: PreparedRecord[] = records
+      .filter((record) => done.has(record.id))
+      .map((record) => ({ ...record, cache: done.get(record.id)!.entry }))
+    const hash = cacheHash(prepared)
+    const split = chooseSplit(prepared, classes, options.split, previous?.split)
+    const bytes = prepared.reduce((sum, record) => sum + cacheBytes(record.cache.crop), 0)
+    const header: PreparedHeader = {
+      prepared: PREPARED_SCHEMA,
+      tool: input.tool,
+      adapter: input.adapter,
+      labelRules: input.labelRules,
+      options: pixelOptions,
+      images: prepared.length,
+      bytes,
+      classes,
+      sourceHash: await hashSources(input.root, sources),
+      cacheHash: hash,
+      splitHash: '',
+      statistics: [],
+    }
+    const finished = await finish(partial, out, header, input.headerLine, prepared, split)
+    const images = splitImagesOf(prepared, classes)
+    return {
+      folder: out,
+      images: prepared.length,
+      ...count,
+      skipped,
+      warnings: prepared.flatMap(({ id }) => done.get(id)!.warnings.map((warning) => ({ ...warning, id }))),
+      bytes,
+      meanRemoved: meanRemoved(prepared),
+      seconds: (performance.now() - started) / 1000,
+      sourceHash: header.sourceHash,
+      cacheHash: hash,
+      split,
+      counts: split.folds.map((fold) => partCounts(fold, images)),
+      statistics: finished.statistics,
+    }
   } catch (error) {
     await unlock()
     throw error
-  } finally {
-    await pool.close()
-  }
-
-  const prepared: PreparedRecord[] = records
-    .filter((record) => done.has(record.id))
-    .map((record) => ({ ...record, cache: done.get(record.id)!.entry }))
-  const hash = cacheHash(prepared)
-  const split = chooseSplit(prepared, classes, options.split, previous?.split)
-  const bytes = prepared.reduce((sum, record) => sum + cacheBytes(record.cache.crop), 0)
-  const header: PreparedHeader = {
-    prepared: PREPARED_SCHEMA,
-    tool: input.tool,
-    adapter: input.adapter,
-    labelRules: input.labelRules,
-    options: pixelOptions,
-    images: prepared.length,
-    bytes,
-    classes,
-    sourceHash: await hashSources(input.root, sources),
-    cacheHash: hash,
-    splitHash: '',
-    statistics: [],
-  }
-  const finished = await finish(partial, out, header, input.headerLine, prepared, split)
-  const images = splitImagesOf(prepared, classes)
-  return {
-    folder: out,
-    images: prepared.length,
-    ...count,
-    skipped,
-    warnings: prepared.flatMap(({ id }) => done.get(id)!.warnings.map((warning) => ({ ...warning, id }))),
-    bytes,
-    meanRemoved: meanRemoved(prepared),
-    seconds: (performance.now() - started) / 1000,
-    sourceHash: header.sourceHash,
-    cacheHash: hash,
-    split,
-    counts: split.folds.map((fold) => partCounts(fold, images)),
-    statistics: finished.statistics,
-  }
-}
-
-/** Two processes must not fill one folder. The lock of a process that no longer lives does not count; `finish` drops it. */
-async function lock(partial: string): Promise<() => Promise<void>> {
-  const path = join(partial, 'lock')
-  const holder = Number(await readFile(path, 'utf8').catch(() => ''))
-  if (holder > 0 && holder !== process.pid && isAlive(holder)) {
-    throw new UsageError('BUSY', `expected to be alone with this folder, got process ${holder} that prepares it`, {
-      where: partial,
-      fix: 'wait for it, or choose another --out',
-    })
-  }
-  await writeFileAtomic(path, String(process.pid))
-  return () => rm(path, { force: true })
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM'
   }
 }
 

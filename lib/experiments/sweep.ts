@@ -4,6 +4,7 @@
 import { existsSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { stringify } from 'csv-stringify/sync'
 import { writeFileAtomic } from '../atomic-write.js'
 import { UsageError } from '../errors.js'
 import { type MeanEstimate, meanInterval } from './mean.js'
@@ -275,11 +276,5 @@ export function sweepCsv(plan: SweepPlan, ranked: readonly RankedSetting[]): str
       ...[value.mean, value.interval?.[0] ?? null, value.interval?.[1] ?? null, outcome?.run ?? ''],
     ]),
   )
-  return [head, ...rows].map((row) => `${row.map(cell).join(',')}\n`).join('')
-}
-
-function cell(value: string | number | null): string {
-  if (value === null) return ''
-  if (typeof value === 'number') return String(Number(value.toPrecision(6)))
-  return /[",\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value
+  return stringify([head, ...rows], { cast: { number: (value) => String(Number(value.toPrecision(6))) } })
 }

@@ -1,5 +1,6 @@
 // What a prediction is and how it is written: JSON of one image, COCO results, CSV, JSON lines. Pure functions to texts; files are
 // written by the caller. Boxes are in pixels of the whole stored image, half-open.
+import { stringify } from 'csv-stringify/sync'
 import type { ModelManifest } from '../onnx/manifest.js'
 
 export const DETECTIONS_SCHEMA = 'mammo-retinanet/detections@1'
@@ -80,14 +81,10 @@ export const CSV_HEADER = 'image,x1,y1,x2,y2,score,label,x1_mm,y1_mm,x2_mm,y2_mm
 
 /** Rows below CSV_HEADER, one per detection; nothing for an image without detections. */
 export function toCsv(prediction: Prediction): string {
-  return prediction.detections
-    .map(({ box, boxMm, score, label }) => {
-      const cells = [prediction.image.id, ...box, score, label, ...(boxMm ?? ['', '', '', ''])]
-      return `${cells.map((cell) => csvCell(String(cell))).join(',')}\n`
-    })
-    .join('')
-}
-
-function csvCell(text: string): string {
-  return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
+  return stringify(
+    prediction.detections.map(({ box, boxMm, score, label }) => [
+      ...[prediction.image.id, ...box, score, label],
+      ...(boxMm ?? ['', '', '', '']),
+    ]),
+  )
 }

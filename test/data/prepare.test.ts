@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { open, readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises'
+import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
@@ -185,9 +186,10 @@ if (process.argv[2] === 'killed') {
   })
 
   t.test('a second process on the same folder is refused while the first lives', async (t) => {
-    const out = join(t.testdir({ 'prepared.partial': { lock: String(process.ppid) } }), 'prepared')
-    await t.rejects(run(out), { code: 'ERR_MAMMO_BUSY', where: `${out}.partial` })
-    await writeFile(`${out}.partial/lock`, '2147483646')
+    const lock = (pid: number) => JSON.stringify({ pid, host: hostname(), started: null })
+    const out = join(t.testdir({ 'prepared.partial': { lock: lock(process.ppid) } }), 'prepared')
+    await t.rejects(run(out), { code: 'ERR_MAMMO_BUSY', where: join(`${out}.partial`, 'lock') })
+    await writeFile(`${out}.partial/lock`, lock(2147483646))
     t.match(await run(out), { images: 12 })
     t.notOk(existsSync(join(out, 'lock')))
   })

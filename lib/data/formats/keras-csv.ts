@@ -2,9 +2,10 @@
 // `name,id`. Paths are relative to the CSV's folder. The checks are those of the original in its order, but all lines are reported;
 // decimals, byte order mark and boxes at 0 are accepted, and boxes beyond the image are clipped (datasets spec 2.5).
 import { dirname, extname, join, relative, resolve } from 'node:path'
+import { stringify } from 'csv-stringify/sync'
 import type { Adapter, AdapterOptions, Box, Dataset, ImageRecord, Problem } from '../types.js'
 import { collect, type Draft, isFile, noDataset, stem } from './collect.js'
-import { quoteCell, readRows, type TableRow } from './table.js'
+import { readRows, type TableRow } from './table.js'
 
 const VERSION = 1
 
@@ -149,14 +150,17 @@ export function readClasses(rows: readonly TableRow[], file: string, problems: P
 /** Texts of both files for records; paths are the records' own. */
 export function kerasCsvTexts(records: readonly ImageRecord[]): { annotations: string; classes: string } {
   const names = [...new Set(records.flatMap((record) => record.lesions.map((lesion) => lesion.class)))].sort()
-  const lines = records.flatMap(({ path, lesions }) =>
-    lesions.length === 0
-      ? [`${quoteCell(path)},,,,,`]
-      : lesions.map((lesion) => [quoteCell(path), ...lesion.box, quoteCell(lesion.class)].join(',')),
+  const rows = records.flatMap<(string | number)[]>(({ path, lesions }) =>
+    lesions.length === 0 ? [[path, '', '', '', '', '']] : lesions.map((lesion) => [path, ...lesion.box, lesion.class]),
   )
+  // Some readers trim cells and end a row at a carriage return.
+  const options = { quoted_match: /\r|^\s|\s$/ }
   return {
-    annotations: lines.map((line) => `${line}\n`).join(''),
-    classes: names.map((name, id) => `${quoteCell(name)},${id}\n`).join(''),
+    annotations: stringify(rows, options),
+    classes: stringify(
+      [...names.entries()].map(([id, name]) => [name, id]),
+      options,
+    ),
   }
 }
 

@@ -54,11 +54,6 @@ export function columnsOf(header: readonly string[]): (row: TableRow, ...names: 
   }
 }
 
-/** A cell for writing: quoted when it must be. */
-export function quoteCell(text: string): string {
-  return /[",\n\r]|^\s|\s$/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
-}
-
 export async function readText(path: string): Promise<string> {
   try {
     return await readFile(path, 'utf8')
