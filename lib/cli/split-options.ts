@@ -1,6 +1,6 @@
 // Options that divide images into parts, shared by `data prepare` and `data split`; no command.
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import type { SplitOptions } from '../tasks/split.js'
+import type { SplitTaskOptions } from '../tasks/split.js'
 import { integerOption } from './command.js'
 
 export interface SplitFlags {
@@ -28,7 +28,7 @@ export function declareSplit(command: Command): void {
 }
 
 /** The flags as options of the splitter; `--folds` alone means a k-fold split. */
-export function splitOptions(flags: SplitFlags): SplitOptions {
+export function splitOptions(flags: SplitFlags): SplitTaskOptions {
   const { split, ratio, folds, stratify, seed } = flags
   return {
     seed,

@@ -31,7 +31,7 @@ export interface Split {
   /** Shares of train, val, test; of a k-fold split null. */
   ratio: [number, number, number] | null
   folds: Fold[]
-  /** Images without annotation, in no part. */
+  /** Images in no part: without annotation, or excluded. */
   unused: string[]
 }
 
@@ -45,6 +45,8 @@ export interface SplitOptions {
   folds?: number
   /** Properties that are balanced beside the number of images; default both. */
   stratify?: ('mass' | 'density')[]
+  /** Ids of images that shall be in no part. */
+  exclude?: ReadonlySet<string>
 }
 
 interface Group {
@@ -68,9 +70,10 @@ export function splitImages(images: readonly SplitImage[], options: SplitOptions
     throw new UsageError('ARGUMENT', `expected --ratio as three shares >= 0 that add up to 1, got ${ratio.join(',')}`)
   }
   const stratify = options.stratify ?? ['mass', 'density']
-  const used = images.filter((image) => image.annotated)
+  const out = (image: SplitImage) => !image.annotated || options.exclude?.has(image.id) === true
+  const used = images.filter((image) => !out(image))
   const folds = makeFolds(method, used, seed, ratio, options.folds ?? 5, stratify)
-  const unused = images.filter((image) => !image.annotated).map((image) => image.id)
+  const unused = images.filter(out).map((image) => image.id)
   return {
     schema: 'mammo-retinanet/split@1',
     method,

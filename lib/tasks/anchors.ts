@@ -6,6 +6,8 @@ import { type AnchorFit, scoreAnchors, optimizeAnchors as searchAnchors } from '
 import { backboneOf } from '../config/backbones.js'
 import { detectorConfig } from '../config/detector.js'
 import type { Config } from '../config/schema.js'
+import type { CheckInput } from '../data/check.js'
+import type { Part } from '../data/split.js'
 import { DataError, UsageError } from '../errors.js'
 import { chooseThreads, readMachine } from '../machine.js'
 import { readRecords, type SourceOptions, type TrainingImage, trainingImages } from './training-boxes.js'
@@ -82,8 +84,13 @@ export function reportAnchors(images: readonly TrainingImage[], config: Config, 
   return { images: images.length, positiveIou, coverage, sizes, missed }
 }
 
+/** Images that a search reads: those of a part of the split, or all. */
+export type SearchPart = Part | 'all'
+
 export interface AnchorSearchOptions extends SourceOptions {
   config: Config
+  /** Default `train` for a prepared folder, `all` for a dataset without a split: anchors are part of what is trained. */
+  part?: SearchPart
   /** Number of scales and ratios; default 3 and 3. */
   scales?: number
   ratios?: number
@@ -110,6 +117,7 @@ export interface AnchorSetting {
 
 export interface AnchorSearch {
   boxes: number
+  part: SearchPart
   objective: ObjectiveName
   includeGrid: boolean
   /** The configuration's own anchors. */
@@ -120,13 +128,15 @@ export interface AnchorSearch {
   fragment: string
 }
 
-/** Rejects with DataError ANNOTATION without lesions, UsageError ARGUMENT for counts below 1. */
+/** Rejects with DataError ANNOTATION without lesions, UsageError ARGUMENT for counts below 1 and a part that is not one set of images. */
 export async function optimizeAnchors(folder: string, options: AnchorSearchOptions): Promise<AnchorSearch> {
   const { config, objective = 'focal', includeGrid = false, seed = 0, top = 1 } = options
   if (!Number.isInteger(top) || top < 1) {
     throw new UsageError('ARGUMENT', `expected --top as an integer of at least 1, got ${top}`)
   }
-  const images = await lesionImages(folder, options)
+  const source = await readRecords(folder, options)
+  const part = options.part ?? (source.split === undefined ? 'all' : 'train')
+  const images = withLesions({ records: partOf(source, part, config) }, folder, config)
   const boxes = Float64Array.from(images.flatMap((image) => image.boxes.flat()))
   const rules: ObjectiveOptions = {
     ...{ objective, grid: includeGrid, inclusive: false },
@@ -156,7 +166,8 @@ export async function optimizeAnchors(folder: string, options: AnchorSearchOptio
   }
   optimised.sort((a, b) => a.value - b.value || a.seed - b.seed)
   const configured = setting(config.anchors.ratios, config.anchors.scales)
-  return { boxes: boxes.length / 4, objective, includeGrid, configured, optimised, fragment: fragmentOf(optimised[0]!) }
+  const fragment = fragmentOf(optimised[0]!)
+  return { boxes: boxes.length / 4, part, objective, includeGrid, configured, optimised, fragment }
 }
 
 function fragmentOf({ ratios, scales }: AnchorSetting): string {
@@ -165,11 +176,35 @@ function fragmentOf({ ratios, scales }: AnchorSetting): string {
 }
 
 async function lesionImages(folder: string, options: SourceOptions & { config: Config }): Promise<TrainingImage[]> {
-  const images = trainingImages(await readRecords(folder, options), options.config)
+  return withLesions(await readRecords(folder, options), folder, options.config)
+}
+
+function withLesions(source: Pick<CheckInput, 'records'>, folder: string, config: Config): TrainingImage[] {
+  const images = trainingImages(source, config)
   if (images.length > 0) return images
   throw new DataError(
     'ANNOTATION',
-    `expected lesions of ${options.config.data.classes.join(', ')} in the dataset, found none`,
-    { where: folder, fix: 'name the classes of the dataset in data.classes' },
+    `expected lesions of ${config.data.classes.join(', ')} in the dataset, found none`,
+    {
+      where: folder,
+      fix: 'name the classes of the dataset in data.classes',
+    },
   )
+}
+
+function partOf({ records, split }: CheckInput, part: SearchPart, config: Config): CheckInput['records'] {
+  if (part === 'all') return records
+  if (split === undefined) {
+    throw new UsageError('ARGUMENT', `expected a prepared folder for --part ${part}, got a dataset without a split`, {
+      fix: 'prepare it, or use --part all',
+    })
+  }
+  const fold = config.data.fold ?? (split.folds.length === 1 ? 0 : null)
+  if (fold === null || split.folds[fold] === undefined) {
+    throw new UsageError('ARGUMENT', `expected one of the ${split.folds.length} folds, got data.fold ${fold}`, {
+      fix: 'add --set data.fold=K, or --part all where nothing is scored afterwards',
+    })
+  }
+  const ids = new Set(split.folds[fold][part])
+  return records.filter((record) => ids.has(record.id))
 }

@@ -8,7 +8,7 @@ import { stringify } from 'yaml'
 import { writeFileAtomic } from '../atomic-write.js'
 import { loadConfig } from '../config/load.js'
 import type { Config } from '../config/schema.js'
-import { openRecords, splitImagesOf, writeSplit } from '../data/prepared.js'
+import { openPrepared, splitImagesOf, writeSplit } from '../data/prepared.js'
 import { splitImages } from '../data/split.js'
 import { DeviceError, UsageError } from '../errors.js'
 import { studies } from '../experiments/studies.js'
@@ -280,14 +280,18 @@ async function splitFolder(directory: string, source: string, trial: Trial, seed
   const ratio = trial.splitRatio!
   const folder = join(directory, 'splits', `${ratio.map((share) => Math.round(share * 1000)).join('-')}-seed${seed}`)
   if (existsSync(join(folder, 'prepared.json'))) return folder
-  const { header, records } = await openRecords(source)
+  const { header, records, split: own } = await openPrepared(source)
   await mkdir(folder, { recursive: true })
   for (const name of ['manifest.jsonl', 'pixels']) {
     await symlink(join(source, name), join(folder, name)).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'EEXIST') throw error
     })
   }
-  const split = splitImages(splitImagesOf(records, header.classes), { method: 'holdout', ratio, seed })
+  const split = splitImages(splitImagesOf(records, header.classes), {
+    ...{ method: 'holdout', ratio, seed },
+    // What the folder keeps out of every part stays out.
+    exclude: new Set(own.unused),
+  })
   await writeSplit(folder, header, records, split)
   return folder
 }

@@ -1,7 +1,7 @@
 // `anchors optimize`: a search for ratios and scales that fit the lesions of a dataset, beside the configured ones.
 import { Option } from 'commander'
 import { writeFileAtomic } from '../../atomic-write.js'
-import type { AnchorSetting, ObjectiveName } from '../../tasks/anchors.js'
+import type { AnchorSetting, ObjectiveName, SearchPart } from '../../tasks/anchors.js'
 import { type CommandFile, integerOption } from '../command.js'
 import { progressBar } from '../progress-bar.js'
 import { dataConfig, declarePreset, declareReading, type ReadingFlags, sourceOptions } from '../reading-options.js'
@@ -12,6 +12,7 @@ interface OptimizeFlags extends ReadingFlags {
   ratios: number
   includeGrid?: boolean
   objective: ObjectiveName
+  part?: SearchPart
   seed: number
   top: number
   out?: string
@@ -35,6 +36,14 @@ export const anchorsOptimizeCommand: CommandFile = {
           .choices(['focal', 'avg', 'ce', 'recall'])
           .default('focal'),
       )
+      .addOption(
+        new Option('--part <part>', 'images of a prepared folder that are read; default train').choices([
+          'train',
+          'val',
+          'test',
+          'all',
+        ]),
+      )
       .option('--seed <n>', 'seed of the search', integerOption, 0)
       .option('--top <n>', 'independent searches, all shown', integerOption, 1)
       .option('--out <file>', 'write the fragment')
@@ -50,6 +59,7 @@ export const anchorsOptimizeCommand: CommandFile = {
     const bar = progressBar(io, 'searching', !global.quiet)
     const search = await optimizeAnchors(dir!, {
       ...{ ...source, config, scales, ratios, objective, seed, top, includeGrid },
+      ...(flags.part === undefined ? {} : { part: flags.part }),
       onProgress: (done, total) => bar.update(done, total),
     }).finally(() => bar.stop())
     if (flags.out !== undefined) await writeFileAtomic(flags.out, search.fragment)
@@ -61,7 +71,7 @@ export const anchorsOptimizeCommand: CommandFile = {
     const best = search.optimised[0]!
     io.stdout(
       [
-        `${search.boxes} lesions, objective ${search.objective} (smaller is better), ${place}`,
+        `${search.boxes} lesions${search.part === 'all' ? '' : ` of the ${search.part} part`}, objective ${search.objective} (smaller is better), ${place}`,
         `  ${'setting'.padEnd(18)} ${'objective'.padStart(10)} ${'mean IoU'.padStart(9)} ${'< 0.5'.padStart(6)} | grid: mean IoU  least  no anchor  positives`,
         row('configured', search.configured),
         ...search.optimised.map((found) => row(`optimised, seed ${found.seed}`, found)),

@@ -5,14 +5,24 @@ import { declareSplit, type SplitFlags, splitOptions } from '../split-options.js
 export const dataSplitCommand: CommandFile = {
   name: 'data split',
   summary: 'divide a prepared folder into parts or folds by patient, and prove that nothing leaks',
-  examples: ['data split prepared --folds 5', 'data split prepared --ratio 0.7,0.15,0.15 --seed 1'],
+  examples: [
+    'data split prepared --ratio 0.7,0.15,0.15 --seed 1',
+    'data split prepared --exclude-run runs/train/start-1 --ratio 0.5,0.5,0',
+  ],
   declare: (command) => {
     command.argument('<dir>', 'prepared folder')
     declareSplit(command)
+    command.option(
+      '--exclude-run <dir...>',
+      'leave out the patients that these runs trained on, for starts from their weights',
+    )
   },
   async run(io, global, options, [dir]) {
     const { splitDataset } = await import('../../tasks/split.js')
-    const { split, counts, leaks } = await splitDataset(dir!, splitOptions(options as unknown as SplitFlags))
+    const { split, counts, leaks } = await splitDataset(dir!, {
+      ...splitOptions(options as unknown as SplitFlags),
+      ...(options.excludeRun === undefined ? {} : { excludeRuns: options.excludeRun as string[] }),
+    })
     const found = leaks.flatMap((list, fold) => list.map((leak) => ({ fold, ...leak })))
     const errors = found.filter((leak) => leak.level === 'error')
     // Images are divided one by one for comparison with published numbers only: the leak is what that method is.
@@ -28,7 +38,8 @@ export const dataSplitCommand: CommandFile = {
       )
       lines.push(`  fold ${k}: ${text.join('; ')}`)
     }
-    if (split.unused.length > 0) lines.push(`  ${split.unused.length} images are not annotated and in no part`)
+    if (split.unused.length > 0)
+      lines.push(`  ${split.unused.length} images are in no part (not annotated, or excluded)`)
     const shared = new Set(found.filter(({ rule }) => rule === 'leak/patient').map(({ key }) => key))
     lines.push(
       shared.size === 0
