@@ -1,41 +1,47 @@
 // `npm run bench -- WORDS`: measures trials side by side with what a user would take instead, each round in a process of its own,
 // ours and the peer's in turn. Prints a table; writes machine, date, commit and every number to one JSON file.
 // Peers run when MAMMO_PEER_PYTHON names a Python that has them. Never part of the tests: times are no pass or fail.
-import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { Command } from 'commander'
 import { writeFileAtomic } from '../lib/atomic-write.js'
 import { packageRoot } from '../lib/package-root.js'
+import { benchAblation, writeAblationTable } from './ablation.js'
+import { benchAll, writeAllTable } from './all.js'
 import { benchBackbones } from './backbones.js'
+import { benchCoverage, writeCoverageText } from './coverage.js'
+import { benchGrowth, writeGrowthText } from './growth.js'
 import { machine } from './machine.js'
-import { median, spread } from './statistics.js'
+import { peerPython as python, runSide, type Summary, summarise } from './run-side.js'
 import { type Measurement, type Side, trials } from './trials.js'
 
-interface Row {
+interface Row extends Summary {
   trial: string
   variant: string
   side: string
-  medianSeconds: number
-  minSeconds: number
-  maxSeconds: number
-  runs: number
-  peakBytes: number
-  baseBytes: number
   /** Peer's median over ours. */
   ratio?: number
-  extra: Record<string, unknown>
 }
 
-// One table of many rows with options of its own.
-if (process.argv[2] === 'backbones') {
-  await benchBackbones(process.argv.slice(3))
+// Tables of many rows with options of their own.
+const tables: Record<string, (args: readonly string[]) => Promise<void>> = {
+  all: benchAll,
+  ablation: benchAblation,
+  growth: benchGrowth,
+  coverage: benchCoverage,
+  backbones: benchBackbones,
+  table: writeTables,
+}
+const table = tables[process.argv[2] ?? '']
+if (table !== undefined) {
+  await table(process.argv.slice(3))
   process.exit()
 }
 
 const program = new Command('bench')
   .argument(
     '<words...>',
-    `trials: ${Object.keys(trials).join(', ')}, or all; or "backbones" alone (see backbones --help)`,
+    `trials: ${Object.keys(trials).join(', ')}; or one of ${Object.keys(tables).join(', ')} (WORD --help says more): all measures the table ` +
+      'of targets, ablation every trick alone, growth time and memory against size, coverage lesions with an anchor without P3, table writes the documents again from the result files',
   )
   .option('--rounds <n>', 'processes per side', Number, 3)
   .option('--count <n>', "timed runs per process instead of the trial's own", Number)
@@ -45,10 +51,9 @@ const program = new Command('bench')
   .allowExcessArguments(false)
 program.parse()
 
-const words = program.args.includes('all') ? Object.keys(trials) : program.args
+const words = program.args
 const unknown = words.filter((word) => trials[word] === undefined)
-if (unknown.length > 0)
-  program.error(`unknown trial ${unknown.join(', ')}; known: ${Object.keys(trials).join(', ')}, all`)
+if (unknown.length > 0) program.error(`unknown trial ${unknown.join(', ')}; known: ${Object.keys(trials).join(', ')}`)
 const { rounds, count, threads, out, variants } = program.opts<{
   rounds: number
   count?: number
@@ -56,7 +61,6 @@ const { rounds, count, threads, out, variants } = program.opts<{
   out?: string
   variants?: string
 }>()
-const python = process.env['MAMMO_PEER_PYTHON']
 if (python === undefined)
   process.stderr.write('peers are left out: set MAMMO_PEER_PYTHON to a Python with torch and torchvision\n')
 
@@ -71,23 +75,20 @@ for (const word of words) {
     for (let round = 0; round < rounds; round++) {
       for (const side of sides) {
         process.stderr.write(`${word} ${variant}: ${side.name}, round ${round + 1}/${rounds}\n`)
-        collected.get(side)!.push(
-          await runSide(side, {
-            ...options,
-            ...side.options,
-            threads: host.threads,
-            ...(count === undefined ? {} : { count }),
-          }),
-        )
+        collected
+          .get(side)!
+          .push(await runSide(side, { ...options, threads: host.threads, ...(count === undefined ? {} : { count }) }))
       }
     }
-    const summaries = sides.map((side) => summarise(word, variant, side, collected.get(side)!))
+    const summaries = sides.map(
+      (side): Row => ({ trial: word, variant, side: side.name, ...summarise(collected.get(side)!) }),
+    )
     const ours = summaries[0]!
     for (const peer of summaries.slice(1)) peer.ratio = peer.medianSeconds / ours.medianSeconds
     rows.push(...summaries)
   }
 }
-const file = out ?? join(packageRoot(), 'bench', 'results', `${words.length > 3 ? 'all' : words.join('-')}.json`)
+const file = out ?? join(packageRoot(), 'bench', 'results', `${words.join('-')}.json`)
 await writeFileAtomic(
   file,
   `${JSON.stringify({ schema: 'mammo-retinanet/bench@1', machine: host, rounds, rows }, null, 1)}\n`,
@@ -96,46 +97,12 @@ process.stdout.write(
   `${tableText(rows)}\n${host.cpu}, ${host.threads} threads, ${host.date}, commit ${host.commit}\nwritten to ${file}\n`,
 )
 
-/** Runs one side once in its own process; its last stdout line is a JSON measurement. */
-async function runSide(side: Side, options: Record<string, unknown>): Promise<Measurement> {
-  const [command, args] =
-    side.runtime === 'node'
-      ? [process.execPath, [join(packageRoot(), 'dist', 'bench', 'child.js'), side.script, JSON.stringify(options)]]
-      : [python!, [join(packageRoot(), 'bench', 'peers', side.script), JSON.stringify(options)]]
-  const threadEnv = { OMP_NUM_THREADS: String(options['threads']) }
-  const child = spawn(command, args, {
-    stdio: ['ignore', 'pipe', 'inherit'],
-    env: { ...process.env, ...threadEnv, ...side.env },
-  })
-  let text = ''
-  child.stdout.on('data', (chunk) => {
-    text += chunk
-  })
-  const code = await new Promise((resolve, reject) => {
-    child.on('error', reject)
-    child.on('close', resolve)
-  })
-  const last = text.trim().split('\n').at(-1)
-  if (code !== 0 || !last?.startsWith('{'))
-    throw new Error(`${side.name} (${side.script}) ended with code ${code}: ${text.slice(-500)}`)
-  return JSON.parse(last) as Measurement
-}
-
-function summarise(trial: string, variant: string, { name: side, expected }: Side, runs: Measurement[]): Row {
-  const seconds = runs.flatMap((r) => r.seconds)
-  const [min, max] = spread(seconds)
-  return {
-    trial,
-    variant,
-    side,
-    medianSeconds: median(seconds),
-    minSeconds: min,
-    maxSeconds: max,
-    runs: seconds.length,
-    peakBytes: median(runs.map((r) => r.peakBytes)),
-    baseBytes: median(runs.map((r) => r.baseBytes)),
-    extra: { ...(expected === undefined ? {} : { expected }), ...(runs[0]?.extra ?? {}) },
-  }
+/** The generated parts of the documents, from the committed result files. */
+async function writeTables(): Promise<void> {
+  await writeAllTable()
+  await writeAblationTable()
+  await writeGrowthText()
+  await writeCoverageText()
 }
 
 function tableText(all: readonly Row[]): string {

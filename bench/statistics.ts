@@ -32,3 +32,14 @@ export async function timed(
   }
   return seconds
 }
+
+/** Slope of the least-squares line through (log x, log y), and the largest slope between neighbours in the order given. */
+export function powerLaw(x: readonly number[], y: readonly number[]): { exponent: number; steepest: number } {
+  const [u, v] = [x.map(Math.log), y.map(Math.log)]
+  const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length
+  const [mu, mv] = [mean(u), mean(v)]
+  const exponent =
+    u.reduce((sum, a, i) => sum + (a - mu) * (v[i]! - mv), 0) / u.reduce((sum, a) => sum + (a - mu) ** 2, 0)
+  const pieces = u.slice(1).map((a, i) => (v[i + 1]! - v[i]!) / (a - u[i]!))
+  return { exponent, steepest: Math.max(...pieces) }
+}

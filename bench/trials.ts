@@ -14,8 +14,6 @@ export interface Side {
   /** File in bench/trials (node) or bench/peers (python). */
   script: string
   env?: Record<string, string>
-  /** What was expected of this side before it was measured; printed beside the outcome. */
-  expected?: string
   /** Added to those of the variant. */
   options?: Record<string, unknown>
 }
@@ -28,7 +26,7 @@ export interface Trial {
 }
 
 // glibc keeps freed memory with these settings: torchvision "tuned", printed beside "as shipped".
-const keepMemory = {
+export const keepMemory = {
   MALLOC_MMAP_THRESHOLD_: '1073741824',
   MALLOC_TRIM_THRESHOLD_: '17179869184',
   MALLOC_TOP_PAD_: '268435456',
@@ -41,14 +39,6 @@ const torchvisionKept = (script: string): Side => ({
   runtime: 'python',
   script,
   env: keepMemory,
-})
-
-/** Our step with tricks turned off (native/core/switches.h). */
-const without = (off: string, expected: string): Side => ({
-  ...ours('train-step'),
-  name: `without ${off.replaceAll(',', ', ')}`,
-  env: { MAMMO_OFF: off },
-  expected,
 })
 
 const full = { height: 4096, width: 3328 }
@@ -104,33 +94,6 @@ export const trials: Record<string, Trial> = {
       '1024x1024, batch 1, frozen body': { height: 1024, width: 1024, batch: 1, frozenStages: 5 },
     },
     sides: [ours('train-step'), torchvision('train_step.py'), torchvisionKept('train_step.py')],
-  },
-  'full-step': {
-    about: 'one update on a full-resolution mammogram, frozen body',
-    variants: { '4096x3328, batch 1, frozen body': { ...full, batch: 1, frozenStages: 5 } },
-    sides: [ours('train-step'), torchvision('train_step.py')],
-  },
-  'full-step-all': {
-    about:
-      'one update on a full-resolution mammogram, all layers trained, activations of blocks recomputed; a single run',
-    variants: {
-      '4096x3328, batch 1, all layers': { ...full, batch: 1, frozenStages: 0, checkpoint: true, once: true },
-    },
-    sides: [ours('train-step')],
-  },
-  ablation: {
-    about:
-      'one update with every trick, with each turned off, and with all turned off; the ratio is what the trick saves',
-    variants: { '512x512, batch 1, all layers': { height: 512, width: 512, batch: 1, frozenStages: 0 } },
-    sides: [
-      ours('train-step'),
-      without('sparse_box', '1.3x: the dense box tower costs as much as the classification tower'),
-      without('fold_norm', '1.1x and more memory'),
-      without('arena', '1.1x, more at full size'),
-      without('level_wise', '1.0x and more memory'),
-      without('fused_focal', '1.01x'),
-      without('sparse_box,fold_norm,arena,level_wise,fused_focal', '1.6x'),
-    ],
   },
   data: {
     about: 'prepare images: decode, find the breast, crop, statistics, hashes, uint16 cache on the disk',

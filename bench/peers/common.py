@@ -13,21 +13,19 @@ torch.set_num_threads(int(options["threads"]))
 
 def reset_peak():
     """The kernel's high-water mark starts again from the present size."""
-    try:
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")
-    except OSError:
-        pass
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
 
 
 def measure(work, warmup, count, limit=60.0, extra=None):
     """Times `work` as bench/statistics.ts does and prints the measurement."""
+    reset_peak()
     base = status("VmRSS")
     for _ in range(warmup):
         work()
     seconds = []
     end = time.perf_counter() + limit
-    while len(seconds) < count and (len(seconds) < 3 or time.perf_counter() < end):
+    while len(seconds) < count and (len(seconds) < min(3, count) or time.perf_counter() < end):
         start = time.perf_counter()
         work()
         seconds.append(time.perf_counter() - start)

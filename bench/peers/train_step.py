@@ -20,4 +20,4 @@ def step():
     optimizer.step()
 
 
-measure(step, warmup=1, count=int(options.get("count", 5)), limit=120)
+measure(step, warmup=int(options.get("warmup", 1)), count=int(options.get("count", 5)), limit=120)

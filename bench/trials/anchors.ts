@@ -1,7 +1,7 @@
 // All anchors of a canvas: the first table in a process, or the cached one.
 import { native } from '../../lib/binding/session.js'
 import type { Measurement } from '../trials.js'
-import { residentBytes } from './model.js'
+import { residentBytes, restartPeak } from './model.js'
 import { anchorArgs } from './op.js'
 
 export async function measure(options: Record<string, unknown>): Promise<Measurement> {
@@ -12,7 +12,7 @@ export async function measure(options: Record<string, unknown>): Promise<Measure
     threads: number
   }
   await native().configure(threads)
-  const baseBytes = residentBytes('VmRSS')
+  const baseBytes = restartPeak()
   const { seconds } = await native().runOp('anchors', { ...anchorArgs(height, width), repeat: 11 })
   const [first, ...later] = seconds as Float64Array
   return { seconds: cached ? later : [first!], peakBytes: residentBytes('VmHWM'), baseBytes, extra: {} }

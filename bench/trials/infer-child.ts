@@ -5,7 +5,7 @@ import { readManifest } from '../../lib/onnx/manifest.js'
 import { openOnnx } from '../../lib/onnx/runtime.js'
 import { fillInputs, planInput } from '../../lib/predict/preprocess.js'
 import { timed } from '../statistics.js'
-import { residentBytes } from './model.js'
+import { residentBytes, restartPeak } from './model.js'
 import { noiseFeeds } from './onnx-file.js'
 
 interface Request {
@@ -21,7 +21,7 @@ interface Request {
 
 const request = JSON.parse(readFileSync(0, 'utf8')) as Request
 const { model, height, width, threads, films } = request
-const baseBytes = residentBytes('VmRSS')
+const baseBytes = restartPeak()
 const session = await openOnnx(model, { threads, spin: true })
 let seconds: number[]
 let pixels = height * width

@@ -10,5 +10,7 @@ export async function measure(options: Record<string, unknown>): Promise<Measure
     boxes: scatteredBoxes(boxes, width - 700, height - 700, 50, 650),
     ignore: new Float32Array(0),
   }
-  return measureOp('match', args, options as unknown as OpSetting, 15)
+  const measured = await measureOp('match', args, options as unknown as OpSetting, 15)
+  const anchors = 9 * args.grids.reduce((sum, rows, i) => (i % 2 === 0 ? sum + rows * args.grids[i + 1]! : sum), 0)
+  return { ...measured, extra: { anchors, extraBytesPerAnchor: (measured.peakBytes - measured.baseBytes) / anchors } }
 }

@@ -1,6 +1,6 @@
 // What the trials of the whole detector share: torchvision's v1 mathematics with a ResNet-50 and frozen batch norm, random weights,
 // two lesions per image, and the memory of the process.
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { native, openSession, type Session } from '../../lib/binding/session.js'
 import type { ImageBatch, SessionConfig, StepOptions, TargetBatch } from '../../lib/binding/types.js'
 import { sessionConfig } from '../../lib/config/detector.js'
@@ -17,6 +17,10 @@ export interface StepSetting {
   backbone?: 'resnet18' | 'resnet50'
   /** Stem channels; the peer has 3. */
   channels?: 1 | 3
+  /** Pyramid levels, a tail of the peer's 3 to 7. */
+  levels?: number[]
+  /** The peer's is sgd. */
+  optimizer?: 'sgd' | 'adamw'
 }
 
 /** Same levels, losses, precision and trained layers as the peer's; one class, as a mass detector has. */
@@ -25,7 +29,9 @@ export function peerConfig({
   checkpoint = false,
   backbone = 'resnet50',
   channels,
-}: Pick<StepSetting, 'frozenStages' | 'checkpoint' | 'backbone' | 'channels'>): SessionConfig {
+  levels,
+  optimizer = 'sgd',
+}: Omit<StepSetting, 'height' | 'width' | 'batch' | 'threads'>): SessionConfig {
   const config = defaultConfig('torchvision-v1')
   config.model.checkpointActivations = checkpoint
   config.model.backbone = backbone
@@ -33,7 +39,13 @@ export function peerConfig({
   config.model.frozenStages = frozenStages
   config.model.p6Source = 'c5'
   config.data.classes = ['background', 'mass']
-  config.train.optimizer = 'sgd'
+  config.train.optimizer = optimizer
+  if (levels !== undefined) {
+    const from = config.model.levels.indexOf(levels[0]!)
+    config.model.levels = levels
+    config.anchors.sizes = config.anchors.sizes.slice(from)
+    config.anchors.strides = config.anchors.strides.slice(from)
+  }
   config.run.deterministic = false
   return sessionConfig(config)
 }
@@ -87,6 +99,12 @@ export const plainStep: Omit<StepOptions, 'lr' | 'skipNonFinite'> = {
   clipValue: null,
   lossScale: 1,
   update: true,
+}
+
+/** The peak of resident memory counts from the present size on (Linux). Returns the present size. */
+export function restartPeak(): number {
+  writeFileSync('/proc/self/clear_refs', '5')
+  return residentBytes('VmRSS')
 }
 
 /** A field of /proc/self/status in bytes, such as VmRSS or VmHWM. */

@@ -3,7 +3,7 @@ import { native } from '../../lib/binding/session.js'
 import { detectorConfig } from '../../lib/config/detector.js'
 import { defaultConfig } from '../../lib/config/load.js'
 import type { Measurement } from '../trials.js'
-import { residentBytes } from './model.js'
+import { residentBytes, restartPeak } from './model.js'
 
 export interface OpSetting {
   threads: number
@@ -17,14 +17,14 @@ export async function measureOp(
   count: number,
 ): Promise<Measurement> {
   await native().configure(threads)
-  const baseBytes = residentBytes('VmRSS')
+  const baseBytes = restartPeak()
   await native().runOp(name, { ...args, repeat: 1 })
   const { seconds } = await native().runOp(name, { ...args, repeat: count })
   return { seconds: [...(seconds as Float64Array)], peakBytes: residentBytes('VmHWM'), baseBytes, extra: {} }
 }
 
 /** Grid of a canvas at levels 3..7 and the peer's anchors as op arguments. */
-export function anchorArgs(height: number, width: number): Record<string, unknown> {
+export function anchorArgs(height: number, width: number): { config: string; grids: Int32Array; canvas: Int32Array } {
   const { anchors, matcher } = detectorConfig(defaultConfig('torchvision-v1'))
   const grids = [3, 4, 5, 6, 7].flatMap((level) => [Math.ceil(height / 2 ** level), Math.ceil(width / 2 ** level)])
   return {

@@ -1,0 +1,225 @@
+// `npm run bench -- all`: the table of targets, each row ours beside the peers in turn, a process per run. The result file is the state:
+// a finished row is kept, so that the run can be stopped and started again. The README's table is written from that file alone.
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { Command } from 'commander'
+import { writeFileAtomic } from '../lib/atomic-write.js'
+import { packageRoot } from '../lib/package-root.js'
+import { type Machine, machine } from './machine.js'
+import { markdownTable, secondsText, writeBetweenMarkers } from './markdown.js'
+import { peerPython, runSide, SideFailed, type Summary, summarise } from './run-side.js'
+import { type Goal, type PeerName, type Target, targets } from './targets.js'
+import type { Measurement, Side } from './trials.js'
+
+/** A side that ended badly leaves its cause instead of numbers. */
+type Outcome = Summary | { failed: string }
+
+export interface ResultRow {
+  id: string
+  ours: Outcome
+  peers: Partial<Record<PeerName, Outcome>>
+  date: string
+  commit: string
+}
+
+export interface AllResults {
+  schema: 'mammo-retinanet/bench-all@1'
+  /** Of the last row that was measured; every row has its own date and commit. */
+  machine: Machine
+  rows: ResultRow[]
+}
+
+const resultFile = () => join(packageRoot(), 'bench', 'results', 'all.json')
+
+export async function benchAll(args: readonly string[]): Promise<void> {
+  const program = new Command('bench all')
+    .option('--only <ids...>', `these rows (${targets.map(({ id }) => id).join(', ')}); the rest stays as it is`)
+    .option('--fresh', 'measure finished rows again')
+    .option('--threads <n>', 'threads of every side', Number, 1)
+    .option('--small', 'a try at tiny sizes, one round, into the file of --out')
+    .option('--out <file>', 'result file; the README is written for the default one only', resultFile())
+  program.parse(args, { from: 'user' })
+  const options = program.opts<{ only?: string[]; fresh?: boolean; threads: number; small?: boolean; out: string }>()
+  const unknown = options.only?.filter((id) => !targets.some((target) => target.id === id)) ?? []
+  if (unknown.length > 0) program.error(`unknown row ${unknown.join(', ')}`)
+  if (options.small && options.out === resultFile()) program.error('--small needs a file of its own: --out FILE')
+  if (peerPython === undefined)
+    program.error('set MAMMO_PEER_PYTHON to a Python with torch and torchvision: the table compares')
+  for (const target of targets) {
+    if (options.only !== undefined && !options.only.includes(target.id)) continue
+    const done = readAll(options.out)?.rows.some(({ id }) => id === target.id)
+    if (done && !options.fresh) continue
+    const host = await machine(options.threads)
+    const row = await measureTarget(target, options.threads, options.small ?? false)
+    // Read again: another process may have added rows of its own.
+    const others = readAll(options.out)?.rows.filter(({ id }) => id !== target.id) ?? []
+    const position = ({ id }: ResultRow) => targets.findIndex((target) => target.id === id)
+    const rows = [...others, { ...row, date: host.date, commit: host.commit }].sort((a, b) => position(a) - position(b))
+    const results: AllResults = { schema: 'mammo-retinanet/bench-all@1', machine: host, rows }
+    await writeFileAtomic(options.out, `${JSON.stringify(results, null, 1)}\n`)
+  }
+  const results = readAll(options.out)
+  if (results === undefined) return
+  process.stdout.write(`${allTable(results)}\n`)
+  if (options.out === resultFile()) await writeAllTable()
+}
+
+/** Writes the committed results' table into the README. */
+export async function writeAllTable(): Promise<void> {
+  const results = readAll(resultFile())
+  if (results !== undefined) await writeBetweenMarkers(join(packageRoot(), 'README.md'), 'bench all', allTable(results))
+}
+
+export function readAll(path: string): AllResults | undefined {
+  return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as AllResults) : undefined
+}
+
+async function measureTarget(
+  target: Target,
+  threads: number,
+  small: boolean,
+): Promise<Pick<ResultRow, 'id' | 'ours' | 'peers'>> {
+  const sides: [PeerName | 'ours', Side][] = [
+    ['ours', target.ours],
+    ...(Object.entries(target.peers) as [PeerName, Side][]),
+  ]
+  const collected = new Map<string, Measurement[]>()
+  const failed = new Map<string, string>()
+  const tiny = small ? shrink(target) : {}
+  for (let round = 0; round < (small ? 1 : target.rounds); round++) {
+    for (const [name, side] of sides) {
+      if (failed.has(name)) continue
+      process.stderr.write(`${target.id}: ${side.name}, round ${round + 1}/${target.rounds}\n`)
+      try {
+        const given = { ...side, options: { ...side.options, ...tiny } }
+        const measured = await runSide(given, { ...target.options, threads }, target.limitBytes)
+        collected.set(name, [...(collected.get(name) ?? []), measured])
+      } catch (error) {
+        if (!(error instanceof SideFailed)) throw error
+        failed.set(name, error.cause)
+      }
+    }
+  }
+  const outcome = (name: string): Outcome =>
+    failed.has(name) ? { failed: failed.get(name)! } : summarise(collected.get(name)!)
+  const peers = Object.fromEntries(Object.keys(target.peers).map((name) => [name, outcome(name)]))
+  return { id: target.id, ours: outcome('ours'), peers }
+}
+
+/** Options that make a row quick, for a try of the command itself. */
+function shrink({ ours, options }: Target): Record<string, unknown> {
+  const sized = { ...options, ...ours.options }
+  if ('boxes' in sized && !('height' in sized)) return { boxes: 500 }
+  if ('anchors' in sized) return { anchors: 10000 }
+  return 'height' in sized ? { height: 256, width: 256 } : {}
+}
+
+const isDone = (outcome: Outcome | undefined): outcome is Summary => outcome !== undefined && !('failed' in outcome)
+const aboveBase = ({ peakBytes, baseBytes }: Summary) => Math.max(0, peakBytes - baseBytes)
+
+/** Whether a goal is reached, and the number that says so; undefined where a side is missing. */
+export function judge(
+  goal: Goal,
+  ours: Outcome,
+  peers: ResultRow['peers'],
+): { text: string; reached: boolean | undefined } {
+  const peer = (name: PeerName) => peers[name]
+  const names = { shipped: 'as shipped', kept: 'with memory kept', onnxruntime: 'onnxruntime' }
+  const ratio = (x: number) => x.toFixed(2)
+  const none = { reached: undefined }
+  if (!isDone(ours)) return { text: 'failed', reached: false }
+  switch (goal.kind) {
+    case 'faster': {
+      const text = `>= ${goal.atLeast}x ${names[goal.than]}`
+      const other = peer(goal.than)
+      if (!isDone(other)) return { text, ...none }
+      return { text, reached: other.medianSeconds / ours.medianSeconds >= goal.atLeast }
+    }
+    case 'memory': {
+      const text = `memory <= ${ratio(goal.atMost)} of it`
+      const other = peer(goal.of)
+      if (!isDone(other)) return { text, ...none }
+      return { text, reached: aboveBase(ours) <= goal.atMost * aboveBase(other) }
+    }
+    case 'peak':
+      return { text: `within ${gib(goal.atMostBytes, 0)} GiB`, reached: ours.peakBytes <= goal.atMostBytes }
+    case 'seconds':
+      return { text: `< ${secondsText(goal.below)}`, reached: ours.medianSeconds < goal.below }
+    case 'number': {
+      const value = Number(ours.extra[goal.of])
+      return { text: `${Number(value.toPrecision(2))} ${goal.unit}, < ${goal.below}`, reached: value < goal.below }
+    }
+  }
+}
+
+/** The Markdown table with what it was measured on. A pure function of the results. */
+export function allTable({ machine, rows }: AllResults): string {
+  const head = [
+    ...['work', 'ours', 'torchvision', 'memory kept', 'onnxruntime'],
+    ...['memory above the base: ours / torchvision', 'share of the ceiling: ours / torchvision', 'target', ''],
+  ]
+  const body = rows.map((row) => {
+    const target = targets.find(({ id }) => id === row.id)!
+    const { ours } = row
+    const peers = target.peersOf === undefined ? row.peers : (rows.find(({ id }) => id === target.peersOf)?.peers ?? {})
+    const beside = (peer: Outcome | undefined) => {
+      if (peer === undefined) return ''
+      if (!isDone(peer)) return `fails: ${shortCause(peer.failed)}`
+      return isDone(ours)
+        ? `${secondsText(peer.medianSeconds)} (${times(peer.medianSeconds / ours.medianSeconds)})`
+        : secondsText(peer.medianSeconds)
+    }
+    const verdicts = target.goals.map((goal) => judge(goal, ours, peers))
+    const mark = (reached: boolean | undefined) => (reached === undefined ? '?' : reached ? 'yes' : '**no**')
+    return [
+      target.work,
+      isDone(ours) ? secondsText(ours.medianSeconds) : `fails: ${shortCause(ours.failed)}`,
+      beside(peers.shipped),
+      beside(peers.kept),
+      beside(peers.onnxruntime),
+      memoryText(ours, peers.shipped),
+      shareText(ours, peers.shipped, target),
+      verdicts.map(({ text }) => text).join('; '),
+      verdicts.map(({ reached }) => mark(reached)).join('; '),
+    ]
+  })
+  const versions = rows.flatMap(({ peers }) => Object.values(peers)).filter(isDone)
+  const version = (key: string) => versions.find(({ extra }) => extra[key] !== undefined)?.extra[key]
+  const commits = [...new Set(rows.map(({ commit }) => commit))]
+  const days = [...new Set(rows.map(({ date }) => date.slice(0, 10)))].sort()
+  const notes = rows.flatMap(({ id }) => targets.find((target) => target.id === id)?.note ?? [])
+  return [
+    markdownTable(head, body),
+    '',
+    `${machine.cpu}, ${machine.threads} of ${machine.cores} threads, ${machine.flags.includes('avx512f') ? 'AVX-512' : 'AVX2'}, fp32; torchvision ${version('torchvision')} on torch ` +
+      `${version('torch')}; Node ${machine.node}; ${days.join(', ')}; commit ${commits.join(', ')}. Medians, processes of the sides in turn. ` +
+      'Share of the ceiling: multiply-adds really done (ours without what it leaves out) over those of a 3 x 3 convolution with 256 channels in the same time.',
+    ...notes,
+  ].join('\n')
+}
+
+const gib = (bytes: number, digits = 2) => (bytes / 2 ** 30).toFixed(digits)
+const times = (ratio: number) =>
+  ratio >= 1000 ? `${Math.round(ratio).toLocaleString('en')}x` : `${ratio.toFixed(ratio >= 20 ? 0 : 2)}x`
+
+function memoryText(ours: Outcome, peer: Outcome | undefined): string {
+  if (!isDone(ours)) return ''
+  const own = aboveBase(ours)
+  const text = (bytes: number) => (bytes < 2 ** 27 ? `${(bytes / 2 ** 20).toFixed(0)} MiB` : `${gib(bytes)} GiB`)
+  return isDone(peer) ? `${text(own)} / ${text(aboveBase(peer))} (${(own / aboveBase(peer)).toFixed(2)})` : text(own)
+}
+
+/** The peer does the dense work. Only rows of convolutions have a share. */
+function shareText(ours: Outcome, peer: Outcome | undefined, { peersOf }: Target): string {
+  if (!isDone(ours) || typeof ours.extra['gflop'] !== 'number') return ''
+  const ceiling = Number(ours.extra['ceilingGflopPerSecond'])
+  const own = Number(ours.extra['gflop']) / ours.medianSeconds / ceiling
+  if (!isDone(peer) || peersOf !== undefined) return own.toFixed(2)
+  const dense = Number(ours.extra['denseGflop'] ?? ours.extra['gflop'])
+  return `${own.toFixed(2)} / ${(dense / peer.medianSeconds / ceiling).toFixed(2)}`
+}
+
+/** A failure in a few words. */
+function shortCause(cause: string): string {
+  return /allocate memory|bad_alloc|out of memory|MemoryError/i.test(cause) ? 'out of memory' : cause.slice(0, 80)
+}
