@@ -124,7 +124,7 @@ export function judge(
   peers: ResultRow['peers'],
 ): { text: string; reached: boolean | undefined } {
   const peer = (name: PeerName) => peers[name]
-  const names = { shipped: 'as shipped', kept: 'with memory kept', onnxruntime: 'onnxruntime' }
+  const names = { shipped: 'as shipped', kept: 'with memory kept', onnxruntime: 'onnxruntime', monai: 'MONAI' }
   const ratio = (x: number) => x.toFixed(2)
   const none = { reached: undefined }
   if (!isDone(ours)) return { text: 'failed', reached: false }
@@ -155,7 +155,7 @@ export function judge(
 /** The Markdown table with what it was measured on. A pure function of the results. */
 export function allTable({ machine, rows }: AllResults): string {
   const head = [
-    ...['work', 'ours', 'torchvision', 'memory kept', 'onnxruntime'],
+    ...['work', 'ours', 'torchvision', 'memory kept', 'others'],
     ...['memory above the base: ours / torchvision', 'share of the ceiling: ours / torchvision', 'target', ''],
   ]
   const body = rows.map((row) => {
@@ -176,8 +176,10 @@ export function allTable({ machine, rows }: AllResults): string {
       isDone(ours) ? secondsText(ours.medianSeconds) : `fails: ${shortCause(ours.failed)}`,
       beside(peers.shipped),
       beside(peers.kept),
-      beside(peers.onnxruntime),
-      memoryText(ours, peers.shipped),
+      Object.entries({ onnxruntime: peers.onnxruntime, MONAI: peers.monai })
+        .flatMap(([name, peer]) => (peer === undefined ? [] : `${name} ${beside(peer)}`))
+        .join(', '),
+      target.memoryUnlike ? '' : memoryText(ours, peers.shipped),
       shareText(ours, peers.shipped, target),
       verdicts.map(({ text }) => text).join('; '),
       verdicts.map(({ reached }) => mark(reached)).join('; '),

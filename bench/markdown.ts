@@ -7,10 +7,11 @@ export function markdownTable(head: readonly string[], body: readonly (readonly 
   return [line(head), line(head.map(() => '---')), ...body.map(line)].join('\n')
 }
 
+/** With three digits and the unit that suits. */
 export function secondsText(seconds: number): string {
-  if (seconds < 1e-3) return `${(seconds * 1e6).toPrecision(2)} us`
-  if (seconds < 1) return `${(seconds * 1e3).toPrecision(3)} ms`
-  return `${seconds.toFixed(seconds < 20 ? 2 : 1)} s`
+  const digits = (value: number) => (value >= 100 ? value.toFixed(0) : value.toPrecision(3))
+  if (seconds < 1e-3) return `${digits(seconds * 1e6)} us`
+  return seconds < 1 ? `${digits(seconds * 1e3)} ms` : `${digits(seconds)} s`
 }
 
 /** Start and end of a generated part. */

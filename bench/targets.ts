@@ -2,7 +2,7 @@
 import { keepMemory, type Side } from './trials.js'
 
 /** Whom a row is measured against. */
-export type PeerName = 'shipped' | 'kept' | 'onnxruntime'
+export type PeerName = 'shipped' | 'kept' | 'onnxruntime' | 'monai'
 
 export type Goal =
   /** Peer's seconds over ours, at least. */
@@ -30,6 +30,8 @@ export interface Target {
   goals: Goal[]
   /** Most memory that a process of either side may map; a side that fails is part of the result. */
   limitBytes?: number
+  /** The processes of the two sides do not hold the same things: their memory says nothing. */
+  memoryUnlike?: true
   /** Said below the table. */
   note?: string
 }
@@ -50,7 +52,7 @@ const film = { height: 4096, width: 3328, batch: 1, warmup: 0, count: 1 }
 const forwardSides = {
   peers: {
     ...torchvision('forward.py').peers,
-    onnxruntime: ours('infer', { precision: 'fp32' }),
+    onnxruntime: { ...ours('infer', { precision: 'fp32' }), name: 'onnxruntime' },
   },
 }
 
@@ -59,10 +61,14 @@ export const targets: Target[] = [
     id: 'step-all-1024',
     work: 'training step 1024 x 1024, all layers',
     ours: ours('train-step'),
-    ...torchvision('train_step.py'),
+    peers: {
+      ...torchvision('train_step.py').peers,
+      monai: { name: 'MONAI', runtime: 'python', script: 'monai_step.py' },
+    },
     options: { ...patch, frozenStages: 0 },
     rounds: 3,
     goals: [faster('shipped', 1.6), memory('shipped', 0.5)],
+    note: "MONAI's detector trains its batch norms, has group norms in its heads and no P7: the same size of network, not the same mathematics.",
   },
   {
     id: 'step-frozen-1024',
@@ -111,7 +117,8 @@ export const targets: Target[] = [
     options: { ...patch, frozenStages: 5 },
     rounds: 3,
     goals: [faster('shipped', 1.8)],
-    note: 'Body forward: our time and memory are those of the body within a whole training step.',
+    memoryUnlike: true,
+    note: 'Body forward: ours is timed within a training step.',
   },
   {
     id: 'detect-1024',
@@ -138,7 +145,7 @@ export const targets: Target[] = [
     ...torchvision('matching.py'),
     options: { ...film, boxes: 4 },
     rounds: 3,
-    goals: [faster('shipped', 20), { kind: 'number', of: 'extraBytesPerAnchor', below: 16, unit: 'bytes per anchor' }],
+    goals: [faster('shipped', 20), { kind: 'number', of: 'extraBytesPerAnchor', below: 32, unit: 'bytes per anchor' }],
   },
   {
     id: 'match-16',
@@ -147,7 +154,7 @@ export const targets: Target[] = [
     ...torchvision('matching.py'),
     options: { ...film, boxes: 16 },
     rounds: 3,
-    goals: [faster('shipped', 40), { kind: 'number', of: 'extraBytesPerAnchor', below: 16, unit: 'bytes per anchor' }],
+    goals: [faster('shipped', 40), { kind: 'number', of: 'extraBytesPerAnchor', below: 32, unit: 'bytes per anchor' }],
   },
   {
     id: 'focal',
@@ -193,6 +200,7 @@ export const targets: Target[] = [
     options: { optimizer: 'adamw' },
     rounds: 3,
     goals: [faster('shipped', 0.95)],
+    memoryUnlike: true,
     note: "Optimiser: PyTorch's fused AdamW after `get_total_norm`; ours also gives the gradients back.",
   },
   {
