@@ -3,7 +3,7 @@
 // Ragged data is flat with an index of n+1 offsets. Boxes are xyxy, half-open, in pixels of the network's input canvas.
 
 /** Raised on both sides whenever a call, a field or its meaning changes. */
-export const ABI_VERSION = 2
+export const ABI_VERSION = 3
 
 /** Everything that defines the network and its rules, fully resolved: the native side has no defaults and no named semantics. */
 export interface DetectorConfig {
@@ -283,6 +283,10 @@ export interface StepResult {
   perImage: Float64Array
   finite: boolean
   updated: boolean
+  /** What fp16 multiplied the loss by in this step; 1 in every other precision. Gradients and their norm are told without it. */
+  scale: number
+  /** fp16: the loss is finite but the scaled gradients were not. The update was left out, the next scale is half. */
+  overflowed: boolean
   /**
    * Seconds by part: copy, warp, matching, backbone, neck, classification, box, loss (with its gradient), classificationBackward,
    * boxBackward, neckBackward, backboneBackward, optimizer.
@@ -366,7 +370,7 @@ export interface NativeBinding {
   preprocess(session: SessionHandle, batch: ImageBatch): Promise<Float32Array>
   /** Change what may change within a run: trainable prefix, loss constants, post-processing. JSON text of `SessionUpdate`. */
   updateSession(session: SessionHandle, update: string): Promise<void>
-  /** Writes weights, optimiser, normaliser, RNG and `metadata` (JSON text) to one safetensors file: temporary name, fsync, rename. */
+  /** Writes weights, optimiser, normaliser, fp16's loss scale, RNG and `metadata` (JSON text) to one safetensors file: temporary name, fsync, rename. */
   saveCheckpoint(session: SessionHandle, path: string, metadata: string): Promise<void>
   /** `all` restores everything (configuration must agree); `weights` loads parameters by name and shape only. Resolves to the metadata. */
   loadCheckpoint(

@@ -145,7 +145,10 @@ export const backbones = Object.fromEntries([
   mobilenetV1(75, 1_816_560),
   mobilenetV1(50, 818_592),
   mobilenetV1(25, 213_072),
-  other('mobilenet_v2', 'mobilenet_v2', [24, 32, 96, 1280], 'ccccc', 2_223_872, { torchvision: torch('mobilenet_v2') }),
+  other('mobilenet_v2', 'mobilenet_v2', [24, 32, 96, 1280], 'ccccc', 2_223_872, {
+    torchvision: torch('mobilenet_v2'),
+    keras: keras('mobilenetv2_1.00', 'tf', 1e-3),
+  }),
   other('mobilenet_v3_large', 'mobilenet_v3', [24, 40, 112, 960], 'ccccc', 2_971_952, {
     torchvision: torch('mobilenet_v3_large', 1e-3),
   }),

@@ -26,6 +26,8 @@ export type EventBody =
       lossBox: number
       lr: number
       gradNorm: number
+      /** fp16: what the loss was multiplied by. */
+      lossScale?: number
       positives: number
       imagesPerSecond: number
       /** Share of the step's wall time spent waiting for input. */

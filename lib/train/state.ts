@@ -41,7 +41,7 @@ export interface TrainingState {
   best: Best | null
   earlyStop: { best: number | null; bad: number }
   plateau: PlateauState
-  /** Updates left out because of non-finite numbers. */
+  /** Updates left out because of non-finite numbers, overflows of fp16 included. */
   skipped: number
   /** Wall time of all parts of the run. */
   wallSeconds: number

@@ -222,6 +222,7 @@ async function update(
   let waited = 0
   let images = 0
   let finite = true
+  let overflowed = false
   for (let micro = 0; micro < micros; micro++) {
     const asked = parts.clock()
     const batch = await batches.next()
@@ -241,12 +242,14 @@ async function update(
     })
     results.push(result)
     const last = micro === micros - 1
-    if (!result.finite || (last && finite && !result.updated)) {
+    overflowed = result.overflowed
+    if (!result.finite || (last && finite && !result.updated && !overflowed)) {
       await nonFinite(parts, state.step + 1, batch, result)
       finite = false
     }
     if (last && !finite) await session.zeroGradients()
   }
+  if (overflowed) tellOverflow(parts, state.step + 1, results.at(-1)!.scale)
 
   const seconds = (parts.clock() - started) / 1000
   const mean = (of: (r: StepResult) => number) => results.reduce((sum, r) => sum + of(r), 0) / micros
@@ -260,7 +263,7 @@ async function update(
     batch: state.batch + micros,
     phaseStep: state.phaseStep + 1,
     step: state.step + 1,
-    skipped: state.skipped + (finite ? 0 : 1),
+    skipped: state.skipped + (finite && !overflowed ? 0 : 1),
     sums: finite
       ? {
           updates: sums.updates + 1,
@@ -286,6 +289,7 @@ async function update(
     lossBox,
     lr,
     gradNorm: results.at(-1)!.gradNorm,
+    ...(config.run.precision === 'fp16' ? { lossScale: results.at(-1)!.scale } : {}),
     positives: results.reduce((sum, r) => sum + r.positives, 0),
     imagesPerSecond: seconds > 0 ? images / seconds : 0,
     dataFraction,
@@ -330,6 +334,13 @@ function eta(parts: TrainerParts, state: TrainingState, timing: Timing): number 
   const steps = left.reduce((sum, l) => sum + l.steps, 0)
   const epochs = left.reduce((sum, l) => sum + l.epochs, 0)
   return remainingSeconds(timing.steps, steps, timing.evaluations, epochs / parts.config.train.evaluateEvery)
+}
+
+/** fp16 lost an update to a scale that was too large: part of finding the right one, but none is left out without a word. */
+function tellOverflow({ log }: TrainerParts, step: number, scale: number): void {
+  const message = `step ${step}: gradients overflow in fp16 with the loss times ${scale}; the update is left out, the next has ${scale / 2}`
+  log.event({ type: 'warning', code: 'LOSS_SCALE', message, details: { step, scale } })
+  log.say(message)
 }
 
 /** Records the batch; throws unless the configuration says to skip. */

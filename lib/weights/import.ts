@@ -259,11 +259,13 @@ function sumChannels({ shape, data }: Weights, factor: number): Weights {
 const GREY_DEVIATION = (255 * (0.229 + 0.224 + 0.225)) / 3
 
 /**
- * Keras' networks of ImageNet saw grey levels less their mean (ResNet, VGG) or within -1..1 (DenseNet, MobileNet); ours has unit variance,
- * which the fixed statistics of the norms must find again. Detectors were trained with their owner's preprocessing: left as they are.
+ * Keras' networks of ImageNet saw grey levels less their mean (ResNet, VGG), within -1..1 (DenseNet, MobileNet) or with unit variance
+ * (EfficientNet); ours has unit variance, which the fixed statistics of the norms must find again. Detectors were trained with their
+ * owner's preprocessing: left as they are.
  */
 function stemFactor(file: FileContents, model: ImportModel): number {
   if (file.format !== 'keras' || isKerasDetector(file)) return 1
+  if (model.config.backbone.startsWith('efficientnet')) return 1
   const scaled = /^(densenet|mobilenet)/.test(model.config.backbone)
   return Number((scaled ? GREY_DEVIATION / 127.5 : GREY_DEVIATION).toFixed(4))
 }
@@ -332,10 +334,14 @@ function fitClasses(
 
 function reasonFor(name: string, ours: string | undefined, model: ImportModel): string {
   if (name.endsWith('num_batches_tracked')) return 'a counter of training batches, which nothing here uses'
-  if (/^(optimizer|normaliser|random|ema)\./.test(name)) return 'state of the training: a new run starts its own'
-  if (/^(fc|classifier|last_linear|head\.fc|head)\.|^(fc1000|predictions|fc1|fc2|conv_preds|probs)\//.test(name)) {
+  if (/^(optimizer|normaliser|lossScale|random|ema)\./.test(name))
+    return 'state of the training: a new run starts its own'
+  if (
+    /^(fc|classifier|last_linear|head\.fc|head)\.|^(fc1000|predictions|fc1|fc2|conv_preds|probs|Logits)\//.test(name)
+  ) {
     return 'classification layer of the source, which a detector has not'
   }
+  if (name.startsWith('normalization/')) return "statistics of the source's input, ours are input.mean and input.std"
   if (/(^|\.)norm5\.|^bn\//.test(name)) return 'norm behind the last features that the pyramid takes'
   if (/running_(mean|var)$/.test(ours ?? name)) {
     return `statistics of batch norm, the model has model.norm=${model.config.norm}`
@@ -371,7 +377,9 @@ function refuseHalfBackbone(plan: ImportPlan, filled: ReadonlySet<string>, model
       `it gives ${given} of the ${weights.length} parameters of backbone ${model.config.backbone}; ${absent[0]!.name} is the first that it lacks`,
     )
   }
-  const body = unknown.filter(({ name }) => /^(backbone\.|layer\d|features|blocks|conv\d_block|res\d|bn\d)/.test(name))
+  const body = unknown.filter(({ name }) =>
+    /^(backbone\.|layer\d|features|blocks|block\d|block_\d|expanded_conv|conv\d_block|res\d|bn\d)/.test(name),
+  )
   if (given > 0 && body.length > 0) {
     throw unfit(
       path,
@@ -427,9 +435,9 @@ function hintsFor(file: FileContents, plan: ImportPlan, { config }: ImportModel)
   return hints
 }
 
-/** Epsilon of batch norm in keras-applications; keras-retinanet's ResNets have 1e-5. */
+/** Epsilon of batch norm in keras-applications and in the EfficientNet package; keras-retinanet's ResNets have 1e-5. */
 function kerasEps(file: FileContents, backbone: string): number | undefined {
-  if (backbone.startsWith('mobilenet_v1')) return 1e-3
+  if (/^(mobilenet_v[12]|efficientnet)/.test(backbone)) return 1e-3
   if (backbone.startsWith('densenet')) return 1.001e-5
   if (backbone.startsWith('resnet')) return file.tensors.has('conv1_conv/kernel:0') ? 1.001e-5 : 1e-5
   return undefined

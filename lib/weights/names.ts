@@ -151,6 +151,33 @@ const KERAS_DENSENET_RULES: Rule[] = [
 /** Our names are those of keras-applications, the only source of these weights. */
 const KERAS_MOBILENET_RULES: Rule[] = [[/^(conv1|conv_[dp]w_\d+)(_bn)?$/, ([layer]) => `backbone.${layer}`]]
 
+const KERAS_MOBILENET_V2_RULES: Rule[] = [
+  [/^Conv1$/, () => 'backbone.features.0.0'],
+  [/^bn_Conv1$/, () => 'backbone.features.0.1'],
+  // The first block does not expand.
+  [/^expanded_conv_depthwise(_BN)?$/, ([, bn]) => `backbone.features.1.conv.0.${bn ? 1 : 0}`],
+  [/^expanded_conv_project(_BN)?$/, ([, bn]) => `backbone.features.1.conv.${bn ? 2 : 1}`],
+  [/^block_(\d+)_expand(_BN)?$/, ([, i, bn]) => `backbone.features.${Number(i) + 1}.conv.0.${bn ? 1 : 0}`],
+  [/^block_(\d+)_depthwise(_BN)?$/, ([, i, bn]) => `backbone.features.${Number(i) + 1}.conv.1.${bn ? 1 : 0}`],
+  [/^block_(\d+)_project(_BN)?$/, ([, i, bn]) => `backbone.features.${Number(i) + 1}.conv.${bn ? 3 : 2}`],
+  [/^Conv_1(_bn)?$/, ([, bn]) => `backbone.features.18.${bn ? 1 : 0}`],
+]
+
+/** Of keras-applications and of the package that keras-retinanet uses, which share them. */
+const KERAS_EFFICIENTNET_RULES: Rule[] = [
+  [/^stem_(conv|bn)$/, ([, kind]) => `backbone.features.0.${kind === 'bn' ? 1 : 0}`],
+  [/^block(\d)([a-z])_expand_(conv|bn)$/, ([, s, b, kind]) => `${mbConv(s!, b!, 0)}.${kind === 'bn' ? 1 : 0}`],
+  [/^block(\d)([a-z])_(dwconv|bn)$/, ([, s, b, kind]) => `${mbConv(s!, b!, 1)}.${kind === 'bn' ? 1 : 0}`],
+  [/^block(\d)([a-z])_se_(reduce|expand)$/, ([, s, b, way]) => `${mbConv(s!, b!, 2)}.fc${way === 'reduce' ? 1 : 2}`],
+  [/^block(\d)([a-z])_project_(conv|bn)$/, ([, s, b, kind]) => `${mbConv(s!, b!, 3)}.${kind === 'bn' ? 1 : 0}`],
+  [/^top_(conv|bn)$/, ([, kind]) => `backbone.features.8.${kind === 'bn' ? 1 : 0}`],
+]
+
+/** Part 0 expands, 1 is the depthwise convolution, 2 squeeze and excitation, 3 projects; the blocks of stage 1 do not expand. */
+function mbConv(stage: string, block: string, part: number): string {
+  return `backbone.features.${stage}.${letter(block)}.block.${stage === '1' ? part - 1 : part}`
+}
+
 function denseLayer(stage: string, index: string): string {
   return `backbone.features.denseblock${Number(stage) - 1}.denselayer${index}`
 }
@@ -166,6 +193,8 @@ function vggRules(backbone: string): Rule[] {
 function kerasRules(backbone: string): Rule[] {
   if (backbone.startsWith('vgg')) return [...vggRules(backbone), ...KERAS_RULES]
   if (backbone.startsWith('densenet')) return [...KERAS_DENSENET_RULES, ...KERAS_RULES]
+  if (backbone.startsWith('efficientnet')) return [...KERAS_EFFICIENTNET_RULES, ...KERAS_RULES]
+  if (backbone === 'mobilenet_v2') return [...KERAS_MOBILENET_V2_RULES, ...KERAS_RULES]
   if (backbone.startsWith('mobilenet_v1')) return [...KERAS_MOBILENET_RULES, ...KERAS_RULES]
   return [...KERAS_RULES, ...KERAS_RESNET_RULES]
 }

@@ -15,7 +15,7 @@ namespace mammo::addon {
 namespace {
 
 /// ABI_VERSION of lib/binding/types.ts.
-constexpr int kAbiVersion = 2;
+constexpr int kAbiVersion = 3;
 
 using Info = Napi::CallbackInfo;
 

@@ -270,6 +270,8 @@ Napi::Value to_js(Napi::Env env, const StepResult& result) {
   object.Set("perImage", typed_array(env, result.per_image));
   object.Set("finite", Napi::Boolean::New(env, result.finite));
   object.Set("updated", Napi::Boolean::New(env, result.updated));
+  object.Set("scale", result.scale);
+  object.Set("overflowed", Napi::Boolean::New(env, result.overflowed));
   object.Set("seconds", seconds_object(env, result.seconds));
   return object;
 }

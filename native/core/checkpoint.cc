@@ -19,6 +19,8 @@ constexpr const char* kSecond = "optimizer.second.";
 constexpr const char* kStep = "optimizer.step.";
 constexpr const char* kTrained = "optimizer.trained.";  // beside averages
 constexpr const char* kNormaliser = "normaliser.mean";
+constexpr const char* kLossScale = "lossScale.factor";
+constexpr const char* kCleanUpdates = "lossScale.clean";
 constexpr const char* kRandom = "random.state";
 
 std::string shape_text(at::IntArrayRef shape) {
@@ -93,6 +95,10 @@ void save_checkpoint(const std::string& path, const TrainingState& state,
     tensors.emplace_back(kStep + name, at::full({1}, m.step, at::kLong));
   }
   tensors.emplace_back(kNormaliser, at::full({1}, state.normaliser.mean, at::kDouble));
+  if (state.loss_scale) {
+    tensors.emplace_back(kLossScale, at::full({1}, state.loss_scale->factor, at::kDouble));
+    tensors.emplace_back(kCleanUpdates, at::full({1}, state.loss_scale->clean, at::kLong));
+  }
   tensors.emplace_back(kRandom, state.random);
   write_safetensors(path,
                     {{"format", kFormat},
@@ -153,6 +159,14 @@ RestoredState read_full_checkpoint(const std::string& path, const TrainingState&
     restored.moments[p.name] = std::move(m);
   }
   restored.normaliser.mean = *take(file, kNormaliser, {1}, at::kDouble, path).data_ptr<double>();
+  if (current.loss_scale) {
+    restored.loss_scale = LossScale{
+        *take(file, kLossScale, {1}, at::kDouble, path).data_ptr<double>(),
+        *take(file, kCleanUpdates, {1}, at::kLong, path).data_ptr<int64_t>(),
+    };
+  } else if (file.tensors.contains(kLossScale)) {
+    fail(path, "was written with another configuration: precision (file fp16)");
+  }
   restored.random = take(file, kRandom, current.random.sizes(), at::kByte, path);
   return restored;
 }
@@ -180,8 +194,8 @@ RestoredWeights read_weights(const std::string& path, const ParameterList& param
     }
   }
   for (const auto& [name, tensor] : file.tensors) {
-    const bool other_part =
-        name.starts_with("optimizer.") || name == kNormaliser || name == kRandom;
+    const bool other_part = name.starts_with("optimizer.") || name == kNormaliser ||
+                            name == kRandom || name == kLossScale || name == kCleanUpdates;
     if (!other_part && !parameters.find(name))
       restored.report.skipped[name] = "this network has no parameter of that name";
   }

@@ -8,11 +8,13 @@
 #include <ATen/ATen.h>
 
 #include <map>
+#include <optional>
 #include <string>
 
 #include "core/averages.h"
 #include "core/config.h"
 #include "core/loss.h"
+#include "core/loss_scale.h"
 #include "core/model/parameters.h"
 #include "core/optimizer.h"
 #include "core/session.h"
@@ -26,8 +28,9 @@ struct TrainingState {
   const ParameterList& parameters;
   const std::map<std::string, Moments>& moments;
   NormaliserState normaliser;
-  at::Tensor random;                   // uint8, the generator's state
-  const Averages* averages = nullptr;  // none, or empty: not averaged
+  at::Tensor random;                                   // uint8, the generator's state
+  const Averages* averages = nullptr;                  // none, or empty: not averaged
+  std::optional<LossScale> loss_scale = std::nullopt;  // in fp16 only
 };
 
 void save_checkpoint(const std::string& path, const TrainingState& state,
@@ -40,6 +43,7 @@ struct RestoredState {
   std::map<std::string, Moments> moments;
   Averages averages;  // empty: not averaged
   NormaliserState normaliser;
+  std::optional<LossScale> loss_scale;
   at::Tensor random;
   int frozen_stages;
   bool checkpoint_activations;
@@ -48,7 +52,7 @@ struct RestoredState {
 
 /// Everything, or Error CHECKPOINT: another format version, a parameter missing or of another
 /// shape, a configuration that differs (the message names the keys; frozenStages and
-/// checkpointActivations may differ and are restored).
+/// checkpointActivations may differ and are restored), a scale of the loss on one side only.
 RestoredState read_full_checkpoint(const std::string& path, const TrainingState& current);
 
 /// Parameters of any .safetensors file that have the name and shape of ours; all others are

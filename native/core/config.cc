@@ -450,8 +450,8 @@ SessionConfig parse_session_config(const std::string& json) {
   check(config.detector.loss, "detector.loss.");
   check(config.detector.post, "detector.post.");
   check(config.optimizer);
-  require(config.precision != Precision::kFp16, "precision",
-          "fp16 training is not available, use bf16 or fp32");
+  require(config.precision != Precision::kFp16 || config.device.starts_with("cuda"), "precision",
+          "fp16 needs a CUDA device, use bf16 or fp32 on " + config.device);
   return config;
 }
 

@@ -174,20 +174,22 @@ void update_tensor(at::Tensor p, const at::Tensor& g, Moments& m, const Rule& r)
 
 }  // namespace
 
-GradientScale Optimizer::measure(const ParameterList& parameters, const ClipOptions& clip) const {
+GradientScale Optimizer::measure(const ParameterList& parameters, const ClipOptions& clip,
+                                 double loss_scale) const {
   at::NoGradGuard no_grad;
   std::vector<at::Tensor> gradients = trainable_gradients(parameters);
   std::vector<double> squares = square_sums(gradients);
-  GradientScale scale{0, std::vector<double>(gradients.size(), 1)};
+  GradientScale scale{0, std::vector<double>(gradients.size(), 1 / loss_scale)};
   scale.norm = total_norm(squares, scale.factors);
   if (clip.value) {
-    for (at::Tensor& gradient : gradients) gradient.clamp_(-*clip.value, *clip.value);
+    const double limit = *clip.value * loss_scale;
+    for (at::Tensor& gradient : gradients) gradient.clamp_(-limit, limit);
     squares = square_sums(gradients);
   }
   if (clip.norm_per_tensor) {
     for (size_t i = 0; i < squares.size(); ++i) {
-      const double norm = std::sqrt(squares[i]);
-      if (norm > *clip.norm_per_tensor) scale.factors[i] = *clip.norm_per_tensor / norm;
+      const double norm = std::sqrt(squares[i]) / loss_scale;
+      if (norm > *clip.norm_per_tensor) scale.factors[i] *= *clip.norm_per_tensor / norm;
     }
   }
   if (clip.norm) {

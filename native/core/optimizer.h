@@ -38,8 +38,10 @@ class Optimizer {
   explicit Optimizer(const OptimizerConfig& config) : config_(config) {}
 
   /// Reads the gradients (undefined ones become zeros), clamps them when asked, and decides the
-  /// factors. The one wait for the device of a step.
-  GradientScale measure(const ParameterList& parameters, const ClipOptions& clip) const;
+  /// factors. `loss_scale` is what the loss was multiplied by: norms and limits are those of the
+  /// gradients divided by it. The one wait for the device of a step.
+  GradientScale measure(const ParameterList& parameters, const ClipOptions& clip,
+                        double loss_scale = 1) const;
   /// Updates every trainable parameter and its moments.
   void step(const ParameterList& parameters, const GradientScale& scale, double lr,
             double weight_decay);

@@ -15,6 +15,7 @@
 #include "core/averages.h"
 #include "core/checkpoint.h"
 #include "core/loss.h"
+#include "core/loss_scale.h"
 #include "core/model/retinanet.h"
 #include "core/ops/anchors.h"
 #include "core/ops/postprocess.h"
@@ -133,6 +134,7 @@ struct Session::State {
   Optimizer optimizer;
   NormaliserState normaliser;
   Averages averages;
+  std::optional<LossScale> loss_scale;  // fp16 only
 
   explicit State(const SessionConfig& c)
       : config(c),
@@ -141,13 +143,15 @@ struct Session::State {
         net(make_retinanet(c.detector.model, anchors_per_cell(c.detector.anchors), generator,
                            device)),
         optimizer(c.optimizer),
-        normaliser{c.detector.loss.ema_start} {}
+        normaliser{c.detector.loss.ema_start} {
+    if (c.precision == Precision::kFp16) loss_scale = first_loss_scale();
+  }
 
   const DetectorConfig& detector() const { return config.detector; }
 
   TrainingState training_state() {
     return {config.detector, config.optimizer,      net.parameters, optimizer.state(),
-            normaliser,      generator.get_state(), &averages};
+            normaliser,      generator.get_state(), &averages,      loss_scale};
   }
 
   /// The network's input, float32 [n, channels, H, W] on the device.
@@ -180,7 +184,15 @@ struct Session::State {
   }
 
   at::Tensor cast(const at::Tensor& input) const {
-    return config.precision == Precision::kBf16 ? input.to(at::kBFloat16) : input;
+    switch (config.precision) {
+      case Precision::kBf16:
+        return input.to(at::kBFloat16);
+      case Precision::kFp16:
+        return input.to(at::kHalf);
+      case Precision::kFp32:
+        break;
+    }
+    return input;
   }
 
   AnchorGrid grid(const std::array<int64_t, 2>& canvas) const {
@@ -208,6 +220,7 @@ struct Session::State {
              detector().loss.box_weight * r.box;
     r.positives = matched.total();
     r.grad_norm = std::numeric_limits<double>::quiet_NaN();
+    r.scale = 1;
     r.finite = std::isfinite(r.loss);
     return r;
   }
@@ -257,8 +270,9 @@ TensorValue Session::get_gradient(const std::string& name) const {
   const Parameter& p = state_->parameter(name);
   require(p.trainable, name + " is not trained and has no gradient");
   const at::Tensor& gradient = p.value.grad();
-  return {p.value.sizes().vec(), gradient.defined() ? to_vector<float>(gradient)
-                                                    : std::vector<float>(p.value.numel(), 0.f)};
+  if (!gradient.defined()) return {p.value.sizes().vec(), std::vector<float>(p.value.numel(), 0.f)};
+  const auto& scale = state_->loss_scale;
+  return {p.value.sizes().vec(), to_vector<float>(scale ? gradient / scale->factor : gradient)};
 }
 
 void Session::zero_gradients() { state_->zero_gradients(); }
@@ -278,8 +292,9 @@ StepResult Session::train_step(const ImageBatch& batch, const TargetBatch& targe
   const MatchedTargets matched = match_targets(grid, targets, sizes, config, s.device);
   const std::vector<double> weights =
       image_weights(matched.per_image, config.loss, s.normaliser, /*update=*/true);
+  const double scale = s.loss_scale ? s.loss_scale->factor : 1;
   const at::Tensor device_weights =
-      host_tensor(weights, at::kDouble).mul_(options.loss_scale).to(s.device);
+      host_tensor(weights, at::kDouble).mul_(options.loss_scale * scale).to(s.device);
   const LossContext context{s.net.heads, grid, matched, config, device_weights};
   LossSums sums = make_loss_sums(static_cast<int64_t>(sizes.size()), s.device);
   timer.mark("matching");
@@ -308,14 +323,21 @@ StepResult Session::train_step(const ImageBatch& batch, const TargetBatch& targe
   timer.mark("backboneBackward");
 
   StepResult result = s.result(sums, matched, weights);
+  result.scale = scale;
   if (options.update) {
-    const GradientScale scale = s.optimizer.measure(
-        s.net.parameters, {options.clip_value, options.clip_norm_per_tensor, options.clip_norm});
-    result.grad_norm = scale.norm;
-    result.finite = result.finite && std::isfinite(scale.norm);
-    if (result.finite || !options.skip_non_finite) {
-      s.optimizer.step(s.net.parameters, scale, options.lr, options.weight_decay);
+    const GradientScale gradients = s.optimizer.measure(
+        s.net.parameters, {options.clip_value, options.clip_norm_per_tensor, options.clip_norm},
+        scale);
+    result.grad_norm = gradients.norm;
+    const bool broken = !std::isfinite(gradients.norm);
+    // A finite loss with broken gradients: its scale may be to blame, and gets smaller.
+    result.overflowed =
+        result.finite && broken && s.loss_scale && scale_after_overflow(*s.loss_scale);
+    result.finite = result.finite && (!broken || result.overflowed);
+    if (!result.overflowed && (result.finite || !options.skip_non_finite)) {
+      s.optimizer.step(s.net.parameters, gradients, options.lr, options.weight_decay);
       if (options.ema_decay) update_averages(s.averages, s.net.parameters, *options.ema_decay);
+      if (s.loss_scale) scale_after_update(*s.loss_scale);
       result.updated = true;
     }
     s.zero_gradients();
@@ -441,6 +463,7 @@ LoadedCheckpoint Session::load_checkpoint(const std::string& path, LoadWhat what
   for (auto& [name, average] : restored.averages) average = average.to(s.device);
   s.averages = std::move(restored.averages);
   s.normaliser = restored.normaliser;
+  s.loss_scale = restored.loss_scale;
   s.generator.set_state(restored.random);
   s.config.detector.model.frozen_stages = restored.frozen_stages;
   s.config.detector.model.checkpoint_activations = restored.checkpoint_activations;

@@ -73,6 +73,9 @@ struct StepResult {
   std::vector<double> per_image;
   bool finite;
   bool updated;
+  double scale;  // of the loss in this step's backward; 1 unless fp16
+  bool
+      overflowed;  // fp16: the scale was too large; the update was left out, the next scale is half
   Seconds seconds;
 };
 

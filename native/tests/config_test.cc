@@ -63,7 +63,11 @@ void wrong_types_and_names() {
   refuse("/deterministic", 1, "deterministic: expected true or false");
   refuse("/seed", -1, "seed");
   refuse("/detector/model/backbone", "vgg17", "resnet18");
-  refuse("/precision", "fp16", "precision");
+  refuse("/precision", "fp16", "precision: fp16 needs a CUDA device");
+  Json json = valid();
+  json["precision"] = "fp16";
+  json["device"] = "cuda:0";
+  EXPECT(parse_session_config(json.dump()).precision == Precision::kFp16);
 }
 
 void impossible_combinations() {

@@ -1,5 +1,5 @@
 // Whole steps: learning, resuming bit for bit, accumulation, normalisers, empty images, non-finite
-// values, bad arguments.
+// values, fp16 with its scale of the loss, bad arguments.
 #include "core/session.h"
 
 #include <ATen/ATen.h>
@@ -353,6 +353,82 @@ void checkpointing_and_bf16_agree() {
   EXPECT_NEAR(half.train_step(images(kTwo), targets(kTwo), o).loss, a.loss, 0.02 * a.loss);
 }
 
+// What the parser refuses on a CPU, since it is slow there; the steps are the same on both devices.
+SessionConfig fp16_config() {
+  SessionConfig config = test::tiny_config();
+  config.precision = Precision::kFp16;
+  return config;
+}
+
+void fp16_scales_the_loss() {
+  StepOptions o = options();
+  o.update = false;
+  Session plain(test::tiny_config()), half(fp16_config());
+  const StepResult a = plain.train_step(images(kTwo), targets(kTwo), o);
+  const StepResult b = half.train_step(images(kTwo), targets(kTwo), o);
+  EXPECT_EQUAL(a.scale, 1);
+  EXPECT_EQUAL(b.scale, 65536);
+  EXPECT_NEAR(b.loss, a.loss, 2e-3 * a.loss);
+  EXPECT(gradient_distance(all_gradients(plain), all_gradients(half)) < 0.02);
+  plain.zero_gradients();
+  half.zero_gradients();
+  o = options();
+  o.clip_value = 0.01;
+  o.clip_norm_per_tensor = 0.02;
+  const double norm = plain.train_step(images(kTwo), targets(kTwo), o).grad_norm;
+  EXPECT_NEAR(half.train_step(images(kTwo), targets(kTwo), o).grad_norm, norm, 0.02 * norm);
+  const std::vector<float> x = all_weights(plain), y = all_weights(half);
+  double moved = 0;
+  for (size_t i = 0; i < x.size(); ++i) moved = std::max(moved, std::abs<double>(x[i] - y[i]));
+  EXPECT(moved <= 2.1 * o.lr);  // Adam's first step is lr, whatever the scale
+}
+
+void fp16_backs_off_and_resumes() {
+  const std::string path = std::filesystem::temp_directory_path() /
+                           ("mammo-fp16-" + std::to_string(::getpid()) + ".safetensors");
+  Session whole(fp16_config());
+  StepOptions o = options();
+  o.loss_scale = 1e5;  // far too much for half precision
+  std::vector<float> before = all_weights(whole);
+  double scale = 65536;
+  StepResult r = whole.train_step(images(kTwo), targets(kTwo), o);
+  int overflows = 0;
+  for (; r.overflowed && overflows < 40; ++overflows) {
+    EXPECT(r.finite && !r.updated && !std::isfinite(r.grad_norm));
+    EXPECT_EQUAL(r.scale, scale);
+    EXPECT(all_weights(whole) == before);
+    scale /= 2;
+    if (overflows == 1) whole.save_checkpoint(path, "{}");
+    r = whole.train_step(images(kTwo), targets(kTwo), o);
+  }
+  EXPECT(overflows > 2);
+  EXPECT(r.updated && r.scale == scale);
+
+  Session again(fp16_config());
+  again.load_checkpoint(path, LoadWhat::kAll);
+  for (int i = 2; i <= overflows; ++i) r = again.train_step(images(kTwo), targets(kTwo), o);
+  EXPECT(r.updated);
+  EXPECT_EQUAL(r.scale, scale);
+  EXPECT(all_weights(again) == all_weights(whole));
+
+  Session other(test::tiny_config());
+  EXPECT_THROWS("CHECKPOINT", "precision", other.load_checkpoint(path, LoadWhat::kAll));
+  other.save_checkpoint(path, "{}");
+  EXPECT_THROWS("CHECKPOINT", "lossScale.factor is missing",
+                again.load_checkpoint(path, LoadWhat::kAll));
+  std::filesystem::remove(path);
+}
+
+void fp16_tells_broken_weights_from_a_large_scale() {
+  Session session(fp16_config());
+  std::vector<float> bias = session.get_tensor("head.cls.logits.bias").data;
+  bias[0] = std::numeric_limits<float>::quiet_NaN();
+  session.set_tensor("head.cls.logits.bias", bias);
+  const StepResult r = session.train_step(images(kTwo), targets(kTwo), options());
+  EXPECT(!r.finite && !r.updated && !r.overflowed);
+  EXPECT_EQUAL(session.train_step(images(kTwo), targets(kTwo), options()).scale, 65536);
+}
+
 void raw_outputs() {
   Session session(test::tiny_config());
   const RawOutputs out = session.forward(images(kTwo));
@@ -432,6 +508,9 @@ int main() {
   check::run("non-finite is seen before the update", non_finite_is_seen_before_the_update);
   check::run("freezing is complete", freezing_is_complete);
   check::run("checkpointing and bf16 agree", checkpointing_and_bf16_agree);
+  check::run("fp16 scales the loss", fp16_scales_the_loss);
+  check::run("fp16 backs off and resumes", fp16_backs_off_and_resumes);
+  check::run("fp16: broken weights are no overflow", fp16_tells_broken_weights_from_a_large_scale);
   check::run("bad arguments", bad_arguments);
   // Hundreds of tiny steps: on a busy machine threads would only wait for each other.
   at::set_num_threads(1);

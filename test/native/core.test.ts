@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { findLibtorch } from '../../lib/build/find-libtorch.js'
 import { packageRoot } from '../../lib/package-root.js'
+import { oracleFolder } from '../oracles.js'
 
 t.setTimeout(1_200_000)
 
@@ -48,6 +49,7 @@ t.test(
     for (const { name } of listed.tests) {
       const { status, stdout } = spawnSync('ctest', ['--test-dir', folder, '-R', `^${name}$`, '--output-on-failure'], {
         encoding: 'utf8',
+        env: { ...process.env, MAMMO_ORACLES: oracleFolder },
       })
       if (status !== 0) t.comment(stdout.slice(-4000))
       t.equal(status, 0, name)

@@ -78,8 +78,56 @@ const norm = (layer: string) => NORM.map((array) => `${layer}/${array}`)
 const kernel = (layer: string) => [`${layer}/kernel:0`]
 const upTo = (n: number) => Array.from({ length: n }, (_, i) => i + 1)
 
+const depthwise = (layer: string) => [`${layer}/depthwise_kernel:0`]
+const biased = (layer: string) => ['kernel:0', 'bias:0'].map((array) => `${layer}/${array}`)
+
+function vgg(depths: number[]): string[] {
+  return depths.flatMap((depth, b) => upTo(depth).flatMap((c) => biased(`block${b + 1}_conv${c}`)))
+}
+
+function dense(depths: number[]): string[] {
+  const stages = depths.flatMap((depth, s) => [
+    ...upTo(depth).flatMap((i) => {
+      const name = `conv${s + 2}_block${i}`
+      return [
+        ...norm(`${name}_0_bn`),
+        ...kernel(`${name}_1_conv`),
+        ...norm(`${name}_1_bn`),
+        ...kernel(`${name}_2_conv`),
+      ]
+    }),
+    ...(s < 3 ? [...norm(`pool${s + 2}_bn`), ...kernel(`pool${s + 2}_conv`)] : []),
+  ])
+  return [...kernel('conv1/conv'), ...norm('conv1/bn'), ...stages]
+}
+
+function mobileV1(): string[] {
+  const blocks = upTo(13).flatMap((k) => [
+    ...[...depthwise(`conv_dw_${k}`), ...norm(`conv_dw_${k}_bn`)],
+    ...[...kernel(`conv_pw_${k}`), ...norm(`conv_pw_${k}_bn`)],
+  ])
+  return [...kernel('conv1'), ...norm('conv1_bn'), ...blocks]
+}
+
+/** Seven stages, each as many times as deep; blocks are lettered. */
+function efficient(deep: number): string[] {
+  const blocks = [1, 2, 2, 3, 3, 4, 1].flatMap((repeats, s) =>
+    upTo(Math.ceil(repeats * deep)).flatMap((i) => {
+      const name = `block${s + 1}${String.fromCharCode(96 + i)}_`
+      return [
+        ...(s > 0 ? [...kernel(`${name}expand_conv`), ...norm(`${name}expand_bn`)] : []),
+        ...[...depthwise(`${name}dwconv`), ...norm(`${name}bn`)],
+        ...[...biased(`${name}se_reduce`), ...biased(`${name}se_expand`)],
+        ...[...kernel(`${name}project_conv`), ...norm(`${name}project_bn`)],
+      ]
+    }),
+  )
+  return [...kernel('stem_conv'), ...norm('stem_bn'), ...kernel('top_conv'), ...norm('top_bn'), ...blocks]
+}
+
 /** Arrays of keras-applications' networks without their classifier, as their sources name the layers. */
 const KERAS: Record<string, string[]> = {
+  vgg16: vgg([2, 2, 3, 3, 3]),
   resnet50: [
     ...[...kernel('conv1_conv'), ...norm('conv1_bn')],
     ...[3, 4, 6, 3].flatMap((depth, s) =>
@@ -91,31 +139,25 @@ const KERAS: Record<string, string[]> = {
       ),
     ),
   ],
-  vgg19: [2, 2, 4, 4, 4].flatMap((depth, b) =>
-    upTo(depth).flatMap((c) => ['kernel:0', 'bias:0'].map((array) => `block${b + 1}_conv${c}/${array}`)),
-  ),
-  densenet121: [
-    ...[...kernel('conv1/conv'), ...norm('conv1/bn')],
-    ...[6, 12, 24, 16].flatMap((depth, s) => [
-      ...upTo(depth).flatMap((i) => {
-        const name = `conv${s + 2}_block${i}`
-        return [
-          ...norm(`${name}_0_bn`),
-          ...kernel(`${name}_1_conv`),
-          ...norm(`${name}_1_bn`),
-          ...kernel(`${name}_2_conv`),
-        ]
-      }),
-      ...(s < 3 ? [...norm(`pool${s + 2}_bn`), ...kernel(`pool${s + 2}_conv`)] : []),
+  vgg19: vgg([2, 2, 4, 4, 4]),
+  densenet121: dense([6, 12, 24, 16]),
+  densenet169: dense([6, 12, 32, 32]),
+  densenet201: dense([6, 12, 48, 32]),
+  mobilenet_v1_100: mobileV1(),
+  mobilenet_v1_050: mobileV1(),
+  mobilenet_v2: [
+    ...[...kernel('Conv1'), ...norm('bn_Conv1'), ...kernel('Conv_1'), ...norm('Conv_1_bn')],
+    ...[...depthwise('expanded_conv_depthwise'), ...norm('expanded_conv_depthwise_BN')],
+    ...[...kernel('expanded_conv_project'), ...norm('expanded_conv_project_BN')],
+    ...upTo(16).flatMap((i) => [
+      ...[...kernel(`block_${i}_expand`), ...norm(`block_${i}_expand_BN`)],
+      ...[...depthwise(`block_${i}_depthwise`), ...norm(`block_${i}_depthwise_BN`)],
+      ...[...kernel(`block_${i}_project`), ...norm(`block_${i}_project_BN`)],
     ]),
   ],
-  mobilenet_v1_050: [
-    ...[...kernel('conv1'), ...norm('conv1_bn')],
-    ...upTo(13).flatMap((k) => [
-      ...[`conv_dw_${k}/depthwise_kernel:0`, ...norm(`conv_dw_${k}_bn`)],
-      ...[...kernel(`conv_pw_${k}`), ...norm(`conv_pw_${k}_bn`)],
-    ]),
-  ],
+  efficientnet_b0: efficient(1),
+  efficientnet_b3: efficient(1.4),
+  efficientnet_b7: efficient(3.1),
 }
 
 t.test('keras-applications', { skip: !existsSync(addonPath()) && 'the addon is not built' }, async (t) => {

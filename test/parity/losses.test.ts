@@ -1,4 +1,5 @@
-// Our loss kernels against torchvision's sigmoid_focal_loss and its GIoU, DIoU and CIoU losses: value and gradient, in double and float.
+// Our loss kernels against torchvision's sigmoid_focal_loss and its GIoU, DIoU and CIoU losses, and against keras-retinanet's focal and
+// smooth L1 losses: value and gradient, in double and float.
 import t, { type Test } from 'tap'
 import { addonExists } from '../../lib/binding/load.js'
 import { native } from '../../lib/binding/session.js'
@@ -83,4 +84,116 @@ t.test('GIoU, DIoU and CIoU', { skip }, async (t) => {
     within(t, `${name} gradient`, worst(got['gradient'] as Float64Array, gradient_f64.flat()), 1e-6)
   }
   t.ok(cases >= 3, `${cases} losses`)
+})
+
+interface Keras {
+  focal: {
+    name: string
+    alpha: number
+    gamma: number
+    input: 'logits' | 'probabilities'
+    x: number[][][]
+    labels: number[][][]
+    /** [image][anchor]: -1 ignored, 0 background, 1 positive. */
+    state: number[][]
+    value_f64: number
+    gradient_f64: number[][][]
+  }[]
+  smooth_l1: {
+    name: string
+    sigma: number
+    x: number[][][]
+    target: number[][][]
+    state: number[][]
+    value_f64: number
+    gradient_f64: number[][][]
+  }[]
+}
+
+/** The reference divides by the positives of the whole batch. */
+const normaliser = (state: readonly number[][]) => Math.max(1, state.flat().filter((s) => s === 1).length)
+
+t.test("keras-retinanet's focal loss", { skip }, async (t) => {
+  const oracle = await oracleJson<Keras>(t, 'losses_keras.json')
+  if (oracle === undefined) return
+  const seen = new Map<string, number>()
+  for (const { name, alpha, gamma, input, x, labels, state, value_f64, gradient_f64 } of oracle.focal) {
+    const target = labels.flat(2)
+    // Soft labels are none of ours.
+    if (target.some((value) => value !== 0 && value !== 1)) continue
+    const values = x.flat(2).map(Math.fround)
+    const logits = input === 'logits' ? values : values.map((p) => Math.log(p / (1 - p)))
+    const classes = x[0]![0]!.length
+    // One image of one class per number, since labels and states are independent there; -2 is ignored.
+    const ignored = state.flat().flatMap((s) => Array<boolean>(classes).fill(s === -1))
+    const match = Int32Array.from(target, (value, i) => (ignored[i] ? -2 : value === 1 ? 0 : -1))
+    const positive = Array.from(match, (value) => (value >= 0 ? 1 : 0))
+    const args = {
+      ...{ shape: Int32Array.of(match.length, 1, 1), match, alpha, gamma },
+      labels: new Int32Array(positive.reduce<number>((a, b) => a + b, 0)),
+      boxOffsets: Int32Array.from([
+        0,
+        ...positive.map((_, i) => positive.slice(0, i + 1).reduce<number>((a, b) => a + b, 0)),
+      ]),
+      upstream: F64(logits.map(() => 1)),
+    }
+    const got = await native().runOp('focal', { ...args, logits: Float64Array.from(logits) })
+    const n = normaliser(state)
+    // Gradients are of the probability where that is the input. Saturated numbers differ by design: the reference clips and adds 1e-7.
+    const wanted = gradient_f64.flat(2)
+    const gradient = Array.from(got['gradient'] as Float64Array, (g, i) => {
+      const p = 1 / (1 + Math.exp(-logits[i]!))
+      return g / n / (input === 'logits' ? 1 : p * (1 - p))
+    })
+    const kept = wanted.flatMap((_, i) => (Math.abs(logits[i]!) <= 12 ? [i] : []))
+    const scale = Math.max(1e-3, ...kept.map((i) => Math.abs(wanted[i]!)))
+    const difference = Math.max(0, ...kept.map((i) => Math.abs(gradient[i]! - wanted[i]!))) / scale
+    within(t, `${name} gradient, ${kept.length} of ${wanted.length}`, difference, 1e-4)
+    const kind = name.split('.')[0]!
+    seen.set(kind, (seen.get(kind) ?? 0) + 1)
+    const sum = Array.from(got['loss'] as Float64Array).reduce((a, b) => a + b, 0) / n
+    if (kept.length === wanted.length) within(t, name, Math.abs(sum - value_f64) / Math.max(1, value_f64), 2e-6)
+    if (kind === 'all_ignored') t.strictSame([sum, value_f64, scale], [0, 0, 1e-3], `${name}: exactly 0`)
+  }
+  t.match([...seen.keys()].sort(), ['all_ignored', 'all_positive', 'mixed', 'moderate', 'no_positive'])
+})
+
+t.test("keras-retinanet's smooth L1 loss", { skip }, async (t) => {
+  const oracle = await oracleJson<Keras>(t, 'losses_keras.json')
+  if (oracle === undefined) return
+  for (const { name, sigma, x, target, state, value_f64, gradient_f64 } of oracle.smooth_l1) {
+    const rows = state.flat().flatMap((s, i) => (s === 1 ? [i] : []))
+    const pick = (values: number[][][]) => Float64Array.from(rows.flatMap((i) => values.flat()[i]!.map(Math.fround)))
+    // Corners of a unit anchor at 0 with deviation 1: the box's corners are the targets, displaced by the anchor's own.
+    const anchors = Float64Array.from(rows.flatMap(() => [0, 0, 1, 1]))
+    const boxes = pick(target).map((value, i) => value + anchors[i]!)
+    const got = await native().runOp('boxLoss', {
+      config: JSON.stringify({
+        coder: { kind: 'corner', weights: [1, 1, 1, 1], clamp: null },
+        loss: {
+          ...{
+            alpha: 0.25,
+            gamma: 2,
+            box: 'smooth_l1',
+            boxBeta: 1 / sigma ** 2,
+            classificationWeight: 1,
+            boxWeight: 1,
+          },
+          ...{ normaliser: 'batch', emaMomentum: 0.9, emaStart: 100 },
+        },
+      }),
+      ...{ deltas: pick(x), anchors, boxes, upstream: F64(rows.map(() => 1)) },
+    })
+    const n = normaliser(state)
+    const sum = Array.from(got['loss'] as Float64Array).reduce((a, b) => a + b, 0) / n
+    within(t, name, Math.abs(sum - value_f64) / Math.max(1, value_f64), 1e-6)
+    const wanted = rows.flatMap((i) => gradient_f64.flat()[i]!)
+    const gradient = Array.from(got['gradient'] as Float64Array, (g) => g / n)
+    within(t, `${name} gradient of ${rows.length} rows`, worst(gradient, wanted), 1e-6)
+    const others = gradient_f64.flat().filter((_, i) => !rows.includes(i))
+    t.ok(
+      others.flat().every((g) => g === 0),
+      `${name}: all others have none`,
+    )
+  }
 })

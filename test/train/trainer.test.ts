@@ -27,6 +27,8 @@ interface Setting {
   /** AP50 after this many finished epochs. */
   ap?: (epoch: number) => number
   state?: TrainingState
+  /** Updates whose gradients overflow in fp16, counted from 1. */
+  overflows?: number[]
   /** Called after every update and evaluation with what happened. */
   after?: (what: string, control: Control) => void
   stopIn?: 'evaluation'
@@ -83,6 +85,7 @@ async function runFake(folder: string, setting: Setting): Promise<Outcome> {
     show: { event: () => undefined, say: () => undefined },
   })
   let now = 0
+  let updates = 0
   const data = phases.map(
     (_, phase): PhaseData => ({
       batchesPerPass: setting.batchesPerPass ?? 4,
@@ -108,10 +111,15 @@ async function runFake(folder: string, setting: Setting): Promise<Outcome> {
         calls.push(`step ${id}${options.update ? ' update' : ''}`)
         steps.push(options)
         const finite = Number.isFinite(loss)
-        const updated = options.update && finite
+        const overflowed = options.update && (setting.overflows ?? []).includes(++updates)
+        const updated = options.update && finite && !overflowed
         const result = { loss, classification: loss / 2, box: loss / 2, gradNorm: updated ? 1 : Number.NaN }
         setting.after?.(`step ${id}`, control)
-        return { ...result, positives: 1, perImage: Float64Array.of(loss), finite, updated, seconds: {} }
+        const scale = 4
+        return {
+          ...{ ...result, positives: 1, perImage: Float64Array.of(loss), finite, updated, seconds: {} },
+          ...{ scale, overflowed },
+        }
       },
     },
     async validate(_phase, stopped) {
@@ -433,6 +441,31 @@ t.test(
     t.ok(existsSync(join(folder, 'nonfinite', 'step-000001', 'record.json')))
   },
 )
+
+t.test('an overflow of fp16 is told and counted, and stops nothing', async (t) => {
+  const folder = t.testdir()
+  const { end, error } = await runFake(folder, {
+    overflows: [1],
+    config: (c) => {
+      c.run.precision = 'fp16'
+      c.train.accumulate = 2
+      c.train.epochs = 1
+      c.train.emaDecay = 0.9
+    },
+  })
+  t.equal(error, undefined)
+  t.match(end?.state, { skipped: 1, step: 2, phaseStep: 2, epochsDone: 1 })
+  const events = parseEvents(readFileSync(join(folder, 'events.jsonl'), 'utf8'))
+  t.match(
+    events.filter((e) => e.type === 'warning'),
+    [{ code: 'LOSS_SCALE', message: /loss times 4.*next has 2/, details: { step: 1, scale: 4 } }],
+  )
+  t.match(
+    events.filter((e) => e.type === 'iteration'),
+    [{ lossScale: 4 }, { lossScale: 4 }],
+  )
+  t.notOk(existsSync(join(folder, 'nonfinite')))
+})
 
 t.test('the plateau lowers the rate and survives a resume', async (t) => {
   const plateau = (c: Config) => {
