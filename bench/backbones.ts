@@ -190,20 +190,22 @@ function markdown(rows: readonly Row[]): string {
 function plotSpec(rows: readonly Row[]): TopLevelSpec {
   const families = [...new Set(rows.map(({ family }) => family))]
   const panel = (title: string, seconds: 'trainSeconds' | 'inferSeconds', peak: 'trainPeakGiB' | 'inferPeakGiB') => {
-    const values = rows
+    const points = rows
       .filter((row) => Number.isFinite(row[seconds]))
       .map((row) => ({ name: row.backbone, family: row.family, seconds: row[seconds], peak: row[peak] }))
+    const places = placeLabels(points)
+    const values = points.map((point, i) => ({ ...point, place: places[i] }))
     const axis = (field: string, text: string) => ({
       field,
       type: 'quantitative',
       title: text,
-      scale: { type: 'log', nice: false, padding: 24 },
+      scale: { type: 'log', nice: false, padding: MARGIN },
     })
     const encoding = { x: axis('peak', 'peak memory of the process (GiB)'), y: axis('seconds', 'seconds') }
     return {
       title: { text: title, anchor: 'start', fontSize: 13 },
-      width: 460,
-      height: 420,
+      width: WIDTH,
+      height: HEIGHT,
       data: { values },
       layer: [
         {
@@ -224,10 +226,11 @@ function plotSpec(rows: readonly Row[]): TopLevelSpec {
             },
           },
         },
-        {
-          mark: { type: 'text', align: 'left', dx: 6, dy: -3, fontSize: 8, color: '#444' },
+        ...PLACES.map(({ align, dx, dy }, i) => ({
+          transform: [{ filter: `datum.place === ${i}` }],
+          mark: { type: 'text', align, dx, dy, fontSize: FONT, color: '#444' },
           encoding: { ...encoding, text: { field: 'name' } },
-        },
+        })),
       ],
     }
   }
@@ -240,6 +243,55 @@ function plotSpec(rows: readonly Row[]): TopLevelSpec {
       panel('Inference', 'inferSeconds', 'inferPeakGiB'),
     ],
   } as unknown as TopLevelSpec
+}
+
+const WIDTH = 460
+const HEIGHT = 420
+/** Free space around the outermost points. */
+const MARGIN = 40
+const FONT = 8
+const PLACES = [
+  { align: 'left', dx: 6, dy: 0 },
+  { align: 'right', dx: -6, dy: 0 },
+  { align: 'left', dx: 5, dy: -8 },
+  { align: 'left', dx: 5, dy: 8 },
+  { align: 'right', dx: -5, dy: -8 },
+  { align: 'right', dx: -5, dy: 8 },
+  { align: 'center', dx: 0, dy: -11 },
+  { align: 'center', dx: 0, dy: 11 },
+] as const
+
+/** For each point the number of the first place where its name covers least of the points and of the names before it. */
+function placeLabels(points: readonly { name: string; seconds: number; peak: number }[]): number[] {
+  const along = (values: readonly number[], length: number) => {
+    const logs = values.map(Math.log)
+    const [low, high] = [Math.min(...logs), Math.max(...logs)]
+    return logs.map((value) => MARGIN + ((value - low) / (high - low || 1)) * (length - 2 * MARGIN))
+  }
+  const x = along(
+    points.map((p) => p.peak),
+    WIDTH,
+  )
+  const y = along(
+    points.map((p) => p.seconds),
+    HEIGHT,
+  ).map((value) => HEIGHT - value)
+  type Area = [left: number, top: number, right: number, bottom: number]
+  const shared = (a: Area, b: Area) =>
+    Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0])) * Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]))
+  const taken: Area[] = points.map((_, i) => [x[i]! - 4, y[i]! - 4, x[i]! + 4, y[i]! + 4])
+  return points.map(({ name }, i) => {
+    const wide = name.length * FONT * 0.58
+    const areas = PLACES.map(({ align, dx, dy }): Area => {
+      const left = x[i]! + dx - (align === 'left' ? 0 : align === 'right' ? wide : wide / 2)
+      return [left, y[i]! + dy - FONT / 2, left + wide, y[i]! + dy + FONT / 2]
+    })
+    const outside = ([left, , right]: Area) => (left < 0 || right > WIDTH ? 1000 : 0)
+    const costs = areas.map((area) => outside(area) + taken.reduce((sum, other) => sum + shared(area, other), 0))
+    const best = costs.indexOf(Math.min(...costs))
+    taken.push(areas[best]!)
+    return best
+  })
 }
 
 const SHAPES = ['circle', 'square', 'triangle-up']

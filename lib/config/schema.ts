@@ -32,7 +32,11 @@ const run = z.strictObject({
     .default('cpu')
     .describe('cpu, cuda or cuda:n'),
   threads: maybe(z.number().int().positive(), 'intra-op threads of the engine; null fits the container'),
-  precision: choice(['fp32', 'bf16', 'fp16'], 'fp32', 'arithmetic of convolutions; geometry and losses stay fp32'),
+  precision: choice(
+    ['fp32', 'bf16', 'fp16'],
+    'fp32',
+    'arithmetic of convolutions; geometry and losses stay fp32; fp16, on CUDA only, scales the loss by need',
+  ),
   logEvery: int(10, 'steps between printed lines without a terminal', 1),
   pictures: int(4, 'pictures of training samples and of each evaluation in the run folder and TensorBoard; 0: none'),
   timeHours: maybe(z.number().positive(), 'stop after this time with a checkpoint'),

@@ -334,6 +334,7 @@ function fitClasses(
 
 function reasonFor(name: string, ours: string | undefined, model: ImportModel): string {
   if (name.endsWith('num_batches_tracked')) return 'a counter of training batches, which nothing here uses'
+  if (name.startsWith('optimizer.trained.')) return 'weights that training went on with: their averages are taken'
   if (/^(optimizer|normaliser|lossScale|random|ema)\./.test(name))
     return 'state of the training: a new run starts its own'
   if (

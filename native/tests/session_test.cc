@@ -360,27 +360,64 @@ SessionConfig fp16_config() {
   return config;
 }
 
+// Euclidean distance of all gradients together, relative to their norm.
+double mean_distance(const std::map<std::string, std::vector<float>>& a,
+                     const std::map<std::string, std::vector<float>>& b) {
+  double apart = 0, norm = 0;
+  for (const auto& [name, x] : a) {
+    for (size_t i = 0; i < x.size(); ++i) {
+      apart += std::pow(x[i] - b.at(name)[i], 2);
+      norm += std::pow(x[i], 2);
+    }
+  }
+  return std::sqrt(apart / norm);
+}
+
 void fp16_scales_the_loss() {
-  StepOptions o = options();
-  o.update = false;
-  Session plain(test::tiny_config()), half(fp16_config());
-  const StepResult a = plain.train_step(images(kTwo), targets(kTwo), o);
-  const StepResult b = half.train_step(images(kTwo), targets(kTwo), o);
-  EXPECT_EQUAL(a.scale, 1);
-  EXPECT_EQUAL(b.scale, 65536);
-  EXPECT_NEAR(b.loss, a.loss, 2e-3 * a.loss);
-  EXPECT(gradient_distance(all_gradients(plain), all_gradients(half)) < 0.02);
-  plain.zero_gradients();
-  half.zero_gradients();
-  o = options();
+  SessionConfig config = test::tiny_config();
+  for (const double factor : {1., 1e-5}) {  // with 1e-5 unscaled gradients would vanish
+    StepOptions o = options();
+    o.update = false;
+    o.loss_scale = factor;
+    std::map<Precision, std::map<std::string, std::vector<float>>> gradients;
+    for (const Precision precision : {Precision::kFp32, Precision::kBf16, Precision::kFp16}) {
+      config.precision = precision;
+      Session session(config);
+      const StepResult r = session.train_step(images(kTwo), targets(kTwo), o);
+      EXPECT_EQUAL(r.scale, precision == Precision::kFp16 ? 65536 : 1);
+      gradients[precision] = all_gradients(session);
+    }
+    const double bf16 = mean_distance(gradients[Precision::kFp32], gradients[Precision::kBf16]);
+    const double fp16 = mean_distance(gradients[Precision::kFp32], gradients[Precision::kFp16]);
+    EXPECT_NEAR(fp16, 0, 0.05);
+    EXPECT_NEAR(bf16, 0, 0.2);  // three bits of precision less
+    EXPECT(fp16 < bf16 / 2);
+  }
+}
+
+void fp16_clips_what_fp32_clips() {
+  SessionConfig config = test::tiny_config();
+  config.optimizer.kind = OptimizerKind::kSgd;
+  Session plain(config);
+  config.precision = Precision::kFp16;
+  Session half(config);
+  const std::vector<float> start = all_weights(plain);
+  StepOptions o = options(1);
+  o.weight_decay = 0;
   o.clip_value = 0.01;
   o.clip_norm_per_tensor = 0.02;
+  o.clip_norm = 0.05;
   const double norm = plain.train_step(images(kTwo), targets(kTwo), o).grad_norm;
   EXPECT_NEAR(half.train_step(images(kTwo), targets(kTwo), o).grad_norm, norm, 0.02 * norm);
   const std::vector<float> x = all_weights(plain), y = all_weights(half);
-  double moved = 0;
-  for (size_t i = 0; i < x.size(); ++i) moved = std::max(moved, std::abs<double>(x[i] - y[i]));
-  EXPECT(moved <= 2.1 * o.lr);  // Adam's first step is lr, whatever the scale
+  double moved = 0, apart = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    moved += std::pow(x[i] - start[i], 2);
+    apart += std::pow(x[i] - y[i], 2);
+  }
+  EXPECT_NEAR(std::sqrt(moved), 0.05, 1e-5);
+  // Clipped one by one, the tensors with the smallest and least exact gradients weigh as much as any.
+  EXPECT_NEAR(std::sqrt(apart / moved), 0, 0.2);
 }
 
 void fp16_backs_off_and_resumes() {
@@ -509,6 +546,7 @@ int main() {
   check::run("freezing is complete", freezing_is_complete);
   check::run("checkpointing and bf16 agree", checkpointing_and_bf16_agree);
   check::run("fp16 scales the loss", fp16_scales_the_loss);
+  check::run("fp16 clips what fp32 clips", fp16_clips_what_fp32_clips);
   check::run("fp16 backs off and resumes", fp16_backs_off_and_resumes);
   check::run("fp16: broken weights are no overflow", fp16_tells_broken_weights_from_a_large_scale);
   check::run("bad arguments", bad_arguments);

@@ -261,6 +261,39 @@ for (const version of ['v1', 'v2'] as const) {
   })
 }
 
+t.test('a new run from a checkpoint with averages begins with the averages', { skip: missing }, async (t) => {
+  const spec = { depth: 18, channels: 3 as const, num_classes: 2, p6_from: 'P5', head_norm: null, eps: 1e-5 }
+  const base = torchvisionDetector({ spec } as TorchvisionFixture, anyPost)
+  const detector = { ...base, model: { ...base.model, frozenStages: 0 } }
+  const session = await open(detector)
+  const input = Float32Array.from({ length: 3 * 64 * 64 }, (_, i) => Math.sin(i))
+  const batch: ImageBatch = { canvas: [64, 64], sizes: Int32Array.of(64, 64), input }
+  const none = new Float32Array(0)
+  const empty = { boxOffsets: Int32Array.of(0, 0), ignoreOffsets: Int32Array.of(0, 0), labels: new Int32Array(0) }
+  const step: StepOptions = {
+    ...{ lr: 1e-2, weightDecay: 0, clipNorm: null, clipNormPerTensor: null, clipValue: null, lossScale: 1 },
+    ...{ update: true, skipNonFinite: false, emaDecay: 0.9 },
+  }
+  for (let n = 0; n < 2; n++) await session.trainStep(batch, { ...empty, boxes: none, ignore: none }, step)
+  const path = join(t.testdir(), 'averaged.safetensors')
+  const provenance = { classes: ['a', 'b'], normalise: { kind: 'dataset', mean: 0, std: 1 } }
+  await session.saveCheckpoint(path, JSON.stringify({ format: CHECKPOINT_FORMAT, run: 'x', config: {}, provenance }))
+  const name = 'head.cls.logits.bias'
+  const trained = (await session.getTensor(name)).data
+  await session.dispose()
+
+  const started = await open(detector)
+  const { report, lines } = await loadInitialWeights(started, path, { config: detector.model, classes: ['a', 'b'] })
+  t.strictSame(report.initial, [])
+  t.match(lines.join('\n'), /their averages are taken: optimizer\.trained\./)
+  const file = await openSafetensors(path)
+  const stored = (await file.read(name)).data
+  await file.close()
+  t.strictSame([...(await started.getTensor(name)).data], [...(stored as Float32Array)])
+  t.notSame([...(stored as Float32Array)], [...trained], 'which are not the weights of the last step')
+  await started.dispose()
+})
+
 t.test('an export to torchvision says where torchvision differs', async (t) => {
   const folder = t.testdir()
   const { config } = await loadConfig({

@@ -5,7 +5,9 @@ import { precisionDifference } from '../process/precision-runs.js'
 
 const skip = addonExists() ? false : 'the addon is not built'
 
-t.test('200 updates in bf16 and in fp32', { skip, timeout: 600_000 }, async (t) => {
+t.setTimeout(3_600_000)
+
+t.test('200 updates in bf16 and in fp32', { skip }, async (t) => {
   const { worst, first, last } = await precisionDifference(t.testdir(), 200, 20)
   t.comment(
     `smoothed losses differ by ${(100 * worst).toFixed(2)} % at most; fp32 ${first.toFixed(4)} to ${last.toFixed(4)}`,

@@ -232,6 +232,12 @@ t.test('our own checkpoints across classes', (t) => {
     [/its classes are cyst, duct/, /its classes are cyst, duct/],
   )
   t.match(plan(own(['spot', 'mass']), of).skipped, [{ name: 'optimizer.step.a', reason: /state of the training/ }])
+  const averaged = contents([
+    ...small(),
+    ['optimizer.trained.backbone.conv1.weight', [4, 3, 7, 7]],
+    ['lossScale.factor', [1], 'F64'],
+  ])
+  t.match(plan(averaged, of).skipped, [{ reason: /averages are taken/ }, { reason: /state of the training/ }])
   t.end()
 })
 
@@ -284,6 +290,45 @@ t.test('depthwise kernels and layers that are 1x1 convolutions', (t) => {
   const se = plan(contents([['layer1.0.se_module.fc1.weight', [2, 4]]]), squeeze)
   t.strictSame(se.tensors[0]!.how, ['reshaped'])
   t.strictSame(se.tensors[0]!.convert([ramp([2, 4])], undefined), { ...ramp([2, 4]), shape: [2, 4, 1, 1] })
+  t.end()
+})
+
+t.test("EfficientNet of Keras: unit variance already, and its input's statistics are its own", (t) => {
+  const file = contents(
+    [
+      ['normalization/mean:0', [3]],
+      ['normalization/count:0', [], 'I64'],
+      ['stem_conv/kernel:0', [3, 3, 3, 4]],
+      ['block1a_dwconv/depthwise_kernel:0', [3, 3, 4, 1]],
+      ['block1a_se_reduce/kernel:0', [1, 1, 4, 1]],
+      ['block1a_se_reduce/bias:0', [1]],
+      ['block1a_project_conv/kernel:0', [1, 1, 4, 4]],
+      ['block2a_expand_conv/kernel:0', [1, 1, 4, 8]],
+      ['top_conv/kernel:0', [1, 1, 8, 8]],
+      ['predictions/bias:0', [10]],
+    ],
+    { format: 'keras' },
+  )
+  const shapes: Shapes = [
+    ['backbone.features.0.0.weight', [4, 1, 3, 3]],
+    ['backbone.features.1.0.block.0.0.weight', [4, 1, 3, 3]],
+    ['backbone.features.1.0.block.1.fc1.weight', [1, 4, 1, 1]],
+    ['backbone.features.1.0.block.1.fc1.bias', [1]],
+    ['backbone.features.1.0.block.2.0.weight', [4, 4, 1, 1]],
+    ['backbone.features.2.0.block.0.0.weight', [8, 4, 1, 1]],
+    ['backbone.features.8.0.weight', [8, 8, 1, 1]],
+  ]
+  const of = model(shapes, { backbone: 'efficientnet_b0', norm: 'train', channels: 1 })
+  const p = plan(file, of)
+  complete(t, p, file, of)
+  t.strictSame(p.initial, [])
+  t.strictSame(p.tensors[0]!.how, ['transposed from HWIO', '3 channels summed'])
+  t.match(
+    p.skipped.map(({ reason }) => reason),
+    [/input\.mean/, /input\.mean/, /classification layer/],
+  )
+  t.match(p.hints, [/normEps=0\.001/])
+  t.throws(() => plan(file, model(small())), { message: /none of its 10 tensors has a place/ }, 'another backbone')
   t.end()
 })
 

@@ -67,7 +67,13 @@ t.test('layers of keras-applications, by family', async (t) => {
   t.equal(at('densenet121', 'pool4_conv'), 'backbone.features.transition3.conv.weight')
   t.equal(at('mobilenet_v1_050', 'conv_dw_13', 'depthwise_kernel:0'), 'backbone.conv_dw_13.weight')
   t.equal(at('mobilenet_v1_050', 'conv_pw_1_bn', 'moving_variance:0'), 'backbone.conv_pw_1_bn.running_var')
-  for (const backbone of ['vgg16', 'densenet121', 'mobilenet_v1_100']) {
+  t.equal(at('mobilenet_v2', 'expanded_conv_project_BN', 'gamma:0'), 'backbone.features.1.conv.2.weight')
+  t.equal(at('mobilenet_v2', 'block_16_depthwise', 'depthwise_kernel:0'), 'backbone.features.17.conv.1.0.weight')
+  t.equal(at('mobilenet_v2', 'block_1_project'), 'backbone.features.2.conv.2.weight')
+  t.equal(at('efficientnet_b0', 'block1a_project_bn', 'beta:0'), 'backbone.features.1.0.block.2.1.bias')
+  t.equal(at('efficientnet_b4', 'block6h_se_expand', 'bias:0'), 'backbone.features.6.7.block.2.fc2.bias')
+  t.equal(at('efficientnet_b7', 'top_bn', 'moving_mean:0'), 'backbone.features.8.1.running_mean')
+  for (const backbone of ['vgg16', 'densenet121', 'mobilenet_v1_100', 'mobilenet_v2', 'efficientnet_b7']) {
     t.equal(at(backbone, 'C5_reduced'), 'fpn.lateral.5.weight', `${backbone}: the pyramid`)
     t.equal(at(backbone, 'pyramid_regression_3', 'bias:0'), 'head.box.tower.3.conv.bias', `${backbone}: the heads`)
   }
