@@ -8,6 +8,7 @@ import { UsageError } from '../errors.js'
 import { readMachine } from '../machine.js'
 import { type Cost, type CostSetting, smallerSteps, stepCost } from '../train/cost.js'
 import { engineThreads } from '../train/environment.js'
+import type { StepTimes } from '../train/profile.js'
 
 /** Where `stepCost` knows which maps share memory. */
 const isCounted = (backbone: string) => /^resnet\d+$/.test(backbone)
@@ -82,18 +83,57 @@ export async function describeCost(config: Config, size: readonly [number, numbe
 /** Lines for a terminal. */
 export function costText({ setting, cost, ceilings, floor }: CostReport): string[] {
   const giga = (n: number) => (n / 1e9).toFixed(2).padStart(9)
+  const moved = (bytes: number) => `${(bytes / 2 ** 20).toFixed(0).padStart(7)} MiB read and written`
   const gib = (n: number) => `${(n / 2 ** 30).toFixed(2)} GiB`
   return [
     `one step on ${setting.batch} x ${setting.height} x ${setting.width}`,
-    ...Object.entries(cost.macs).map(([part, macs]) => `  ${part.padEnd(16)} ${giga(macs)} GMAC forward`),
+    ...Object.entries(cost.macs).map(
+      ([part, macs]) =>
+        `  ${part.padEnd(16)} ${giga(macs)} GMAC forward ${moved(cost.traffic[part as keyof Cost['traffic']])}`,
+    ),
     ...Object.entries(cost.headMacsByLevel).map(
-      ([level, macs]) => `  ${`heads at P${level}`.padEnd(16)} ${giga(macs)} GMAC forward`,
+      ([level, macs]) =>
+        `  ${`heads at P${level}`.padEnd(16)} ${giga(macs)} GMAC forward ${moved(cost.headTrafficByLevel[Number(level)]!)}`,
     ),
     `  training step    ${giga(cost.stepMacs)} GMAC (box tower on windows only: not counted)`,
     `  parameters       ${(cost.parameters.all / 1e6).toFixed(2)} M, ${(cost.parameters.trained / 1e6).toFixed(2)} M trained`,
     `  memory of a step ${gib(cost.bytes.step)}: activations ${gib(cost.bytes.activations)} (worst: ${cost.worst}), gradients and moments ${gib(cost.bytes.optimizer)}`,
     `  ceiling          ${ceilings.gflopPerSecond.toFixed(0)} GFLOP/s measured, ${ceilings.threads} threads: at least ${floor.forward.toFixed(2)} s forward, ${floor.step.toFixed(2)} s a training step`,
   ]
+}
+
+export interface Achieved {
+  /** Multiply-adds of the steps in GFLOP: what they really did, the box tower on its windows left out. */
+  gflop: number
+  gflopPerSecond: number
+  /** Of the measured convolution ceiling. */
+  share: number
+  ceilings: Ceilings
+}
+
+/** How near steps came to what the machine can do at best; undefined for a backbone that is not counted, for a GPU and for no steps. */
+export async function achievedFraction(config: Config, steps: readonly StepTimes[]): Promise<Achieved | undefined> {
+  if (!isCounted(config.model.backbone) || config.run.device !== 'cpu' || steps.length === 0) return undefined
+  const known = new Map<string, number>()
+  let gflop = 0
+  for (const { phase, inputs } of steps) {
+    for (const { images, height, width } of inputs) {
+      const key = `${phase.name} ${images} ${height} ${width}`
+      if (!known.has(key)) {
+        const setting = await costSetting(config, [height, width], { ...phase, batchSize: images })
+        known.set(key, 2e-9 * stepCost(setting).stepMacs)
+      }
+      gflop += known.get(key)!
+    }
+  }
+  const ceilings = await measureCeilings(engineThreads(config.run.threads).count)
+  const gflopPerSecond = gflop / steps.reduce((sum, { seconds }) => sum + seconds, 0)
+  return { gflop, gflopPerSecond, share: gflopPerSecond / ceilings.gflopPerSecond, ceilings }
+}
+
+/** The line of `train --profile`. */
+export function achievedText({ gflopPerSecond, share, ceilings }: Achieved): string {
+  return `achieved: ${gflopPerSecond.toFixed(1)} GFLOP/s, ${(100 * share).toFixed(0)}% of this machine's convolutions (${ceilings.gflopPerSecond.toFixed(0)} GFLOP/s, ${ceilings.threads} threads)`
 }
 
 /**

@@ -47,7 +47,7 @@ import { listenToSignals } from '../train/signals.js'
 import { type Best, freshState, type TrainingState } from '../train/state.js'
 import { type Control, courseOf, type PhaseData, runTraining } from '../train/trainer.js'
 import { evaluationPost, openValidator, type Predictions } from '../train/validate.js'
-import { memoryPlan } from './cost.js'
+import { achievedFraction, achievedText, memoryPlan } from './cost.js'
 import { runPictures } from './run-pictures.js'
 
 export type { RunEvent } from '../train/events.js'
@@ -274,9 +274,12 @@ async function execute(
       await pictures.close()
       display.close()
       if (options.profile) {
-        const profile = profileOf(stepTimes.slice(1))
-        await writeFileAtomic(join(folder, 'profile.json'), `${JSON.stringify(profile, null, 1)}\n`)
+        const measured = stepTimes.slice(1)
+        const profile = profileOf(measured)
+        const achieved = await achievedFraction(config, measured)
+        await writeFileAtomic(join(folder, 'profile.json'), `${JSON.stringify({ ...profile, achieved }, null, 1)}\n`)
         for (const line of profileTable(profile)) log.say(line)
+        if (achieved !== undefined) log.say(achievedText(achieved))
       }
       const status = end.stopped === null ? 'finished' : 'interrupted'
       const { best, skipped, step, wallSeconds } = end.state

@@ -19,6 +19,10 @@ export interface Cost {
   macs: { backbone: number; neck: number; classification: number; box: number }
   /** Multiply-adds of the towers of each level. */
   headMacsByLevel: Record<number, number>
+  /** Bytes that the convolutions of one forward pass read and write: inputs, weights, outputs, each once. */
+  traffic: { backbone: number; neck: number; classification: number; box: number }
+  /** Of the towers of each level. */
+  headTrafficByLevel: Record<number, number>
   /** Of a training step: forward, and backward at twice the forward for what is trained; the sparse box tower counts as nothing. */
   stepMacs: number
   parameters: { all: number; trained: number }
@@ -46,6 +50,9 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
   const size = new Map<number, number>([[-1, model.channels * area(1)]])
   const saved = { all: new Set<number>(), ends: new Set<number>() }
   let [macs, trainedMacs, all, trained, indices, block, worstBlock, worstFrozen] = [0, 0, 0, 0, 0, 0, 0, 0]
+  // Of the batch: maps once per image, weights once.
+  const moved = (maps: number, weights: number) => FLOAT * (batch * maps + weights)
+  let backboneTraffic = 0
   let lastEnd = 0
   for (const [i, node] of backbone.nodes.entries()) {
     const from = node.inputs[0] ?? -1
@@ -62,6 +69,7 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
       const weights = (node.channels * source.channels * node.kernel! ** 2) / (node.groups ?? 1)
       macs += weights * area(stride)
       all += weights
+      backboneTraffic += moved(source.channels * area(source.stride) + elements, weights)
       if (train) {
         trainedMacs += weights * area(stride)
         trained += weights
@@ -86,6 +94,7 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
 
   let neck = 0
   let neckWeights = 0
+  let neckTraffic = 0
   let pyramid = 0
   const lowest = model.levels[0]!
   const tapAt = new Map(backbone.taps.map((tap) => [tap.level, tap]))
@@ -95,24 +104,37 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
     if (tap === undefined) continue
     neck += tap.channels * w * area(tap.stride)
     neckWeights += tap.channels * w
+    neckTraffic += moved((tap.channels + w) * area(tap.stride), tap.channels * w)
     pyramid += w * area(tap.stride)
     if (level <= frozenStages) taps += tap.channels * area(tap.stride)
   }
   const perAnchor = { classification: model.classes, box: 4 }
   const towers = { classification: 0, box: 0 }
+  const towerTraffic = { classification: 0, box: 0 }
   const headMacsByLevel: Record<number, number> = {}
+  const headTrafficByLevel: Record<number, number> = {}
   for (const level of model.levels) {
     const cells = area(2 ** level)
     const from = level === 6 && model.p6Source === 'c5' ? (tapAt.get(5)?.channels ?? w) : w
     neck += 9 * from * w * cells
     neckWeights += 9 * from * w
+    const fromCells = level > 5 ? area(2 ** (level - 1)) : cells
+    neckTraffic += moved(from * fromCells + w * cells, 9 * from * w)
     // The map and, later, its gradient: the larger half of the levels' gradients is there when the worst level's heads run.
     pyramid += w * cells
     headMacsByLevel[level] = 0
+    headTrafficByLevel[level] = 0
     for (const part of ['classification', 'box'] as const) {
       const one = 9 * cells * w * (w * model.headDepth + anchorsPerCell * perAnchor[part])
       towers[part] += one
       headMacsByLevel[level] += one * batch
+      const outputs = anchorsPerCell * perAnchor[part]
+      const bytes = moved(
+        cells * w * (2 * model.headDepth + 1) + cells * outputs,
+        9 * w * (w * model.headDepth + outputs),
+      )
+      towerTraffic[part] += bytes
+      headTrafficByLevel[level] += bytes
     }
   }
   const headWeights = 9 * w * (2 * w * model.headDepth + anchorsPerCell * (perAnchor.classification + perAnchor.box))
@@ -136,6 +158,8 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
   return {
     macs: { backbone: batch * macs, neck: batch * neck, ...mapped(towers, (m) => batch * m) },
     headMacsByLevel,
+    traffic: { backbone: backboneTraffic, neck: neckTraffic, ...towerTraffic },
+    headTrafficByLevel,
     stepMacs:
       batch *
       (macs +

@@ -1,4 +1,5 @@
 // Where the time of training steps goes: sums the parts that the engine reports and the wait for data. No clock of its own.
+import type { Phase } from '../config/phases.js'
 
 /** Order of the table; what the engine does not report stays out. */
 const PARTS = [
@@ -30,10 +31,13 @@ export interface StepTimes {
   seconds: number
   waited: number
   parts: readonly Record<string, number>[]
+  phase: Phase
+  /** Canvas of each micro-batch. */
+  inputs: readonly { images: number; height: number; width: number }[]
 }
 
 /** Mean over the steps given. Zero steps give zeros. */
-export function profileOf(steps: readonly StepTimes[]): Profile {
+export function profileOf(steps: readonly Pick<StepTimes, 'seconds' | 'waited' | 'parts'>[]): Profile {
   const n = Math.max(1, steps.length)
   const sums: Record<string, number> = { data: 0, other: 0 }
   let total = 0

@@ -219,6 +219,7 @@ async function update(
   const micros = Math.min(phase.accumulate, epochBatches - state.batch)
   const lr = phase.lr * rateFactor(state.phaseStep, course, phase.schedule, state.plateau)
   const results: StepResult[] = []
+  const inputs: { images: number; height: number; width: number }[] = []
   let waited = 0
   let images = 0
   let finite = true
@@ -228,6 +229,8 @@ async function update(
     const batch = await batches.next()
     waited += (parts.clock() - asked) / 1000
     images += batch.ids.length
+    const [height, width] = batch.images.canvas
+    inputs.push({ images: batch.ids.length, height, width })
     const result = await session.trainStep(batch.images, batch.targets, {
       lr,
       weightDecay: train.weightDecay,
@@ -254,7 +257,7 @@ async function update(
   const seconds = (parts.clock() - started) / 1000
   const mean = (of: (r: StepResult) => number) => results.reduce((sum, r) => sum + of(r), 0) / micros
   const [loss, lossCls, lossBox] = [mean((r) => r.loss), mean((r) => r.classification), mean((r) => r.box)]
-  parts.profile?.({ seconds, waited, parts: results.map((r) => r.seconds) })
+  parts.profile?.({ seconds, waited, parts: results.map((r) => r.seconds), phase, inputs })
   timing.steps.push(seconds)
   if (timing.steps.length > RECENT_STEPS) timing.steps.shift()
   const { sums } = state

@@ -35,6 +35,19 @@ t.test('everything per image grows linearly', async (t) => {
   }
 })
 
+t.test('bytes of a convolution: maps once per image, weights once', async (t) => {
+  // Both towers at P3 of 1024 pixels: five convolutions each, 128 x 128 cells, 256 channels, 18 logits and 36 numbers of boxes.
+  const cells = 128 * 128
+  const maps = cells * (2 * 256 * 9 + 18 + 36)
+  const weights = 9 * 256 * (2 * 4 * 256 + 18 + 36)
+  t.equal(stepCost(setting()).headTrafficByLevel[3], 4 * (maps + weights))
+  t.equal(stepCost(setting({ batch: 3 })).headTrafficByLevel[3], 4 * (3 * maps + weights))
+  const { traffic, headTrafficByLevel } = stepCost(setting())
+  const levels = Object.values(headTrafficByLevel).reduce((sum, bytes) => sum + bytes, 0)
+  t.equal(traffic.classification + traffic.box, levels)
+  t.ok(traffic.backbone > 0 && traffic.neck > 0)
+})
+
 // GiB above the process with its parameters, ResNet-50, measured with `bench train-step`.
 const MEASURED = [
   { given: {}, gib: 1.36 },
