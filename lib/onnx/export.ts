@@ -39,6 +39,7 @@ export interface WriteModelOptions {
   /** Semantic version of the model. */
   version?: string
   graph?: 'detect' | 'heads'
+  twoStep?: boolean
   shape?: 'dynamic' | [number, number]
   /** Threshold that a predictor uses when the user gives none. */
   defaultThreshold?: number
@@ -90,6 +91,7 @@ export async function writeModel(options: WriteModelOptions): Promise<ExportResu
     parameters,
     input: { ...options.input, normalise: options.input.normalisedInGraph ? options.input.normalise : 'none' },
     graph,
+    twoStep: options.twoStep ?? false,
     shape,
     doc: `${description.name} ${description.version}: RetinaNet ${detector.model.backbone}, ${description.intendedUse.text}`,
     metadata: manifestMetadata(description),
@@ -193,6 +195,7 @@ function describe(
     version: options.version ?? '1.0.0',
     graph,
     shape,
+    ...(options.twoStep ? { boxHead: 'around candidates' as const } : {}),
     precision: options.variant?.precision ?? 'fp32',
     provenance: options.provenance,
     input: {

@@ -85,6 +85,10 @@ const modelSchema = z.object({
   version: z.string(),
   graph: z.enum(['detect', 'heads']),
   shape: z.union([z.literal('dynamic'), size]).describe('height, width'),
+  boxHead: z
+    .enum(['everywhere', 'around candidates'])
+    .optional()
+    .describe('where the box head runs; absent: everywhere. The boxes are the same'),
   precision: z.enum(['fp32', 'fp16', 'int8']),
   provenance: provenanceSchema,
   input: inputSchema,

@@ -1,7 +1,7 @@
 // The whole ONNX model of a detector: input stage (cast, normalisation), network, and either final boxes (`detect`) or head
 // outputs (`heads`). Decides nothing about files; see export.ts.
 import type { BackboneGraph, DetectorConfig } from '../binding/types.js'
-import { ConfigError, type ConfigProblem } from '../errors.js'
+import { ConfigError, type ConfigProblem, ExportError } from '../errors.js'
 import { createGraph, type Dim, type GraphBuilder } from './graph.js'
 import type { FeatureMap, Parameters } from './layers.js'
 import { addNetwork } from './network.js'
@@ -34,6 +34,8 @@ export interface ModelOptions {
   parameters: Parameters
   input: InputContract
   graph: 'detect' | 'heads'
+  /** `detect` only: run the box head around the best anchors instead of everywhere; the same boxes. */
+  twoStep?: boolean
   /** Height and width of the input, or `dynamic`. */
   shape: 'dynamic' | [number, number]
   doc: string
@@ -58,12 +60,16 @@ export function buildModel(options: ModelOptions): ModelMessage {
     batch,
     foldStem: stage.map.channels < detector.model.channels,
     exactHalves: input.padMultiple % 32 === 0,
+    twoStep: options.twoStep ?? false,
   })
   if (options.graph === 'heads') {
     const nhwc = { perm: [0, 2, 3, 1] }
     const anchors = detector.anchors.ratios.length * detector.anchors.scales.length
     for (const output of levels) {
       const logits = graph.op('Transpose', `logits.p${output.level}`, [output.logits], nhwc)
+      if (typeof output.deltas !== 'string') {
+        throw new ExportError('ONNX_UNSUPPORTED', 'expected the graph "detect" for two steps, got "heads"')
+      }
       const deltas = graph.op('Transpose', `deltas.p${output.level}`, [output.deltas], nhwc)
       const dims = (columns: number): Dim[] => [batch, ...output.size, columns]
       graph.output(logits, 'float32', dims(anchors * detector.model.classes), 'logits by row, column, anchor, class')

@@ -1,15 +1,18 @@
 // The network as ONNX nodes: the backbone (backbone.ts), feature pyramid, shared heads. Names follow our parameter names.
 // Architecture: Lin et al. 2017 (FPN, RetinaNet); switches in lib/binding/types.ts ModelConfig.
 import type { BackboneGraph, ModelConfig } from '../binding/types.js'
+import { ExportError } from '../errors.js'
 import { addBackbone } from './backbone.js'
+import { type AnchorPlaces, addWindowedDeltas } from './box-windows.js'
 import type { Dim, GraphBuilder } from './graph.js'
-import { type Build, convolve, type FeatureMap, groupNorm, type Parameters, relu } from './layers.js'
+import { type Build, convolve, type FeatureMap, groupNorm, type Parameters, parameter, relu } from './layers.js'
 
-/** One pyramid level's head outputs, NCHW: logits [N, A*K, h, w] and deltas [N, A*4, h, w]. */
+/** One pyramid level's head outputs, NCHW: logits [N, A*K, h, w]. */
 export interface LevelOutput {
   level: number
   logits: string
-  deltas: string
+  /** [N, A*4, h, w], or what adds the box head around chosen anchors only and returns their deltas [N, k, 4]. */
+  deltas: string | ((places: AnchorPlaces) => string)
   size: [Dim, Dim]
 }
 
@@ -27,13 +30,15 @@ export interface NetworkOptions {
   /** Sum the stem's input channels: the same map was meant for all of them. */
   foldStem: boolean
   exactHalves: boolean
+  /** Run the box head only around the anchors that the classification chooses. */
+  twoStep?: boolean
 }
 
 /** Adds the whole network and returns the head outputs, one per configured level. */
 export function addNetwork(graph: GraphBuilder, options: NetworkOptions): LevelOutput[] {
   const build: Build = { graph, ...options }
   const taps = addBackbone(build, options.input, options.foldStem)
-  return addHeads(build, addPyramid(build, taps))
+  return addHeads(build, addPyramid(build, taps), options.twoStep ?? false)
 }
 
 /** P-levels of the configuration, ascending. */
@@ -82,23 +87,44 @@ function upsample(build: Build, input: FeatureMap, target: FeatureMap, level: nu
   return graph.op('Resize', name, [input.value, '', '', sizes], attributes)
 }
 
-function addHeads(build: Build, pyramid: Map<number, FeatureMap>): LevelOutput[] {
-  const { model } = build
-  const tower = (kind: 'cls' | 'box', norm: 'none' | 'group', last: string, level: number, from: FeatureMap) => {
+function addHeads(build: Build, pyramid: Map<number, FeatureMap>, twoStep: boolean): LevelOutput[] {
+  const { graph, model } = build
+  if (twoStep && model.headNorm.box !== 'none') {
+    throw new ExportError(
+      'ONNX_UNSUPPORTED',
+      'expected a box head without group norm for the two-step graph, got one with it',
+      { fix: 'export without --two-step: the statistics of its group norm need the whole map' },
+    )
+  }
+  const tower = (
+    kind: 'cls' | 'box',
+    norm: 'none' | 'group',
+    last: string,
+    level: number,
+    from: FeatureMap,
+    batch = build.batch,
+  ) => {
+    const inside = { ...build, batch }
     let map = from
     for (let i = 0; i < model.headDepth; i++) {
       const name = `head.${kind}.tower.${i}`
       const node = `head.${kind}.p${level}.tower.${i}`
-      map = convolve(build, map, `${name}.conv`, { node: `${node}.conv` })
-      if (norm === 'group') map = groupNorm(build, map, `${name}.norm`, node, HEAD_NORM_EPS)
-      map = relu(build, map, `${node}.relu`)
+      map = convolve(inside, map, `${name}.conv`, { node: `${node}.conv` })
+      if (norm === 'group') map = groupNorm(inside, map, `${name}.norm`, node, HEAD_NORM_EPS)
+      map = relu(inside, map, `${node}.relu`)
     }
-    return convolve(build, map, `head.${kind}.${last}`, { node: `head.${kind}.p${level}.${last}` }).value
+    return convolve(inside, map, `head.${kind}.${last}`, { node: `head.${kind}.p${level}.${last}` }).value
   }
+  const windowed = (level: number, map: FeatureMap) => (places: AnchorPlaces) =>
+    addWindowedDeltas(graph, {
+      ...{ level, map, places, reach: model.headDepth + 1 },
+      anchorsPerCell: parameter(build, 'head.box.deltas.weight').shape[0]! / 4,
+      tower: (windows, batch) => tower('box', 'none', 'deltas', level, windows, batch),
+    })
   return [...pyramid].map(([level, map]) => ({
     level,
     logits: tower('cls', model.headNorm.classification, 'logits', level, map),
-    deltas: tower('box', model.headNorm.box, 'deltas', level, map),
+    deltas: twoStep ? windowed(level, map) : tower('box', model.headNorm.box, 'deltas', level, map),
     size: map.size,
   }))
 }

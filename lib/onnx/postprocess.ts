@@ -109,13 +109,18 @@ function addCandidates(
   const width = graph.op('Gather', name('width'), [shape, scalar(3)])
   const cell = graph.op('Div', name('cell'), [anchor, scalar(perCell)])
   const inCell = graph.op('Mod', name('inCell'), [anchor, scalar(perCell)])
-  const corner = (axis: 'x' | 'y', op: 'Mod' | 'Div') =>
+  const places = {
+    x: graph.op('Mod', name('x'), [cell, width]),
+    y: graph.op('Div', name('y'), [cell, width]),
+    inCell,
+  }
+  const corner = (axis: 'x' | 'y') =>
     graph.op('Unsqueeze', name(`${axis}.column`), [
-      graph.op('Cast', name(`${axis}.float`), [graph.op(op, name(axis), [cell, width])], { to: 1 }),
+      graph.op('Cast', name(`${axis}.float`), [places[axis]], { to: 1 }),
       graph.int64('axis.2', [2]),
     ])
-  const x = corner('x', 'Mod')
-  const y = corner('y', 'Div')
+  const x = corner('x')
+  const y = corner('y')
   let position = graph.op('Concat', name('position'), [x, y, x, y], { axis: 2 })
   if (anchors.offset !== 0) {
     position = graph.op('Add', name('centred'), [position, graph.float('post.offset', [anchors.offset], [])])
@@ -124,6 +129,9 @@ function addCandidates(
   const base = graph.float(name('cellAnchors'), cellAnchors(anchors, index), [perCell, 4])
   const anchorBoxes = graph.op('Add', name('anchors'), [graph.op('Gather', name('shapes'), [base, inCell]), centre])
 
+  if (typeof output.deltas !== 'string') {
+    return { labels, logits, deltas: output.deltas(places), anchors: anchorBoxes }
+  }
   const pick = graph.op('Unsqueeze', name('pick'), [anchor, graph.int64('axis.2', [2])])
   const deltas = graph.op('GatherND', name('chosenDeltas'), [rows('deltas', output.deltas, [-1, 4]), pick], {
     batch_dims: 1,

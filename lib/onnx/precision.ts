@@ -45,6 +45,8 @@ export function planQuantisation({ graph }: ModelMessage): QuantisationPlan {
     for (let node = open.pop(); node !== undefined; node = open.pop()) {
       for (const next of node.output.flatMap((name) => consumers.get(name) ?? [])) {
         if (next.opType === 'Conv') return true
+        // What is chosen by its score is no activation: the box head of a two-step graph does not follow the logits.
+        if (next.opType === 'TopK') continue
         if (!seen.has(next)) {
           seen.add(next)
           open.push(next)

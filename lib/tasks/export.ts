@@ -41,6 +41,8 @@ export interface ExportOptions {
   /** `dynamic` or `HxW`. */
   shape?: string
   graph?: 'detect' | 'heads'
+  /** The box head runs only around the best anchors: the same boxes, faster where few are above the floor. */
+  twoStep?: boolean
   /** `default`: a batch of crops and an empty image; `full`: at least 20 crops more; `none`: unverified, and recorded so. */
   verify?: 'default' | 'full' | 'none'
   /** Variants beside the fp32 model, measured on the validation images; `export.precision` of the configuration by default. */
@@ -74,6 +76,11 @@ export async function exportOnnx(target: string, options: ExportOptions): Promis
       fix: 'leave out --graph heads: a variant is measured by its detections',
     })
   }
+  if (options.twoStep && options.graph === 'heads') {
+    throw new UsageError('ARGUMENT', 'expected the graph "detect" for two steps, got "heads"', {
+      fix: 'leave out --graph heads: it has no candidates to run the box head around',
+    })
+  }
   const out = options.out ?? besideCheckpoint(path, 'model.onnx')
   const shape = parseShape(options.shape ?? config.export.shape, padMultiple(config))
   const detector = detectorConfig(config)
@@ -97,6 +104,7 @@ export async function exportOnnx(target: string, options: ExportOptions): Promis
       provenance: await provenanceOf(metadata, path),
       out: unchecked,
       graph: options.graph ?? 'detect',
+      twoStep: options.twoStep ?? false,
       shape,
       defaultThreshold: config.predict.scoreThreshold,
     }

@@ -123,6 +123,53 @@ for (const [name, options] of variants) {
   })
 }
 
+// 256 x 512 pixels: maps of 32 x 64 to 2 x 4 cells, with several windows and with fewer cells than a window has.
+const wide = [256, 512] as const
+const twoImages: Record<string, Tensor> = {
+  image: {
+    dims: [2, 1, ...wide],
+    data: Uint16Array.from([
+      ...testImage(...wide, [250, 500]),
+      ...testImage(...wide).map((v, i) => (v * 7 + i) % 4096),
+    ]),
+  },
+  imageSize: { dims: [2, 2], data: BigInt64Array.of(250n, 500n, 256n, 512n) },
+}
+for (const [name, options] of [
+  ['few candidates', { post: { scoreThreshold: 0.4 } }],
+  ['many candidates', { post: { scoreThreshold: 0.01, topkPerLevel: null, maxDetections: 1000 } }],
+  ['no candidates', { post: { scoreThreshold: 0.9999999 } }],
+  ['three classes, best one only', { classes: 3, post: { bestClassOnly: true } }],
+  ['two classes, group norm in the classification only', { classes: 2, headNorm: 'group' }],
+  ['strides from sizes', { anchors: { strideRule: 'floorDivision' } }],
+] as unknown as [string, TinyOptions][]) {
+  t.test(`two steps give the boxes of the dense head: ${name}`, async (t) => {
+    const detector = tinyDetector(options)
+    if (options.headNorm === 'group') detector.model.headNorm.box = 'none'
+    const parameters = tinyParameters(detector)
+    const run = (twoStep: boolean, shape: 'dynamic' | [number, number] = 'dynamic') =>
+      runBytes(t.testdir(), tinyBytes(detector, { twoStep, shape, parameters }), twoImages)
+    const dense = await run(false)
+    if (name === 'no candidates') t.equal(dense['scores']!.data.length, 0)
+    else t.ok(dense['scores']!.data.length > 3, `there are detections (${dense['scores']!.data.length})`)
+    for (const windows of [await run(true), await run(true, [...wide])]) {
+      for (const output of ['scores', 'labels', 'imageIndex'])
+        t.strictSame(windows[output]!.data, dense[output]!.data, output)
+      t.ok(
+        worst(windows['boxes']!, dense['boxes']!) < 1e-3,
+        `boxes within ${worst(windows['boxes']!, dense['boxes']!)}`,
+      )
+    }
+  })
+}
+
+t.test('two steps need a box head without statistics of the map, and the detect graph', (t) => {
+  const refused = { code: 'ERR_MAMMO_ONNX_UNSUPPORTED' }
+  t.throws(() => tinyBytes(tinyDetector({ headNorm: 'group' }), { twoStep: true }), refused)
+  t.throws(() => tinyBytes(tinyDetector(), { twoStep: true, graph: 'heads' }), refused)
+  t.end()
+})
+
 t.test('impossible contracts are named together', async (t) => {
   const detector = tinyDetector()
   const error = t.throws(
@@ -177,6 +224,8 @@ t.test("ONNX's own checker accepts every graph", async (t) => {
       }),
     ),
   )
+  files.push(join(folder, 'two-step.onnx'))
+  writeFileSync(files.at(-1)!, tinyBytes(tinyDetector(), { twoStep: true }))
   const script = `
 import sys, onnx
 for path in sys.argv[1:]:

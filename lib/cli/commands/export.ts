@@ -10,6 +10,7 @@ interface ExportFlags {
   out?: string
   shape?: string
   graph: 'detect' | 'heads'
+  twoStep?: boolean
   verify: 'default' | 'full' | false
   precision?: string
   data?: string
@@ -49,6 +50,10 @@ export const exportCommand: CommandFile = {
       .option('--shape <shape>', 'dynamic, or HxW in multiples of the coarsest stride')
       .addOption(
         new Option('--graph <kind>', 'final boxes, or raw head outputs').choices(['detect', 'heads']).default('detect'),
+      )
+      .option(
+        '--two-step',
+        'run the box head only around the best anchors: the same boxes, faster when few pass the floor',
       )
       .addOption(
         new Option('--verify <level>', 'images compared with the engine')
@@ -93,6 +98,7 @@ export const exportCommand: CommandFile = {
       ...(out === undefined ? {} : { out }),
       ...(shape === undefined ? {} : { shape }),
       graph,
+      ...(flags.twoStep === undefined ? {} : { twoStep: flags.twoStep }),
       verify: verify === false ? 'none' : verify,
       ...(flags.precision === undefined ? {} : { precision: precisionList(flags.precision) }),
       ...(flags.data === undefined ? {} : { data: flags.data }),
