@@ -19,6 +19,10 @@ export interface FileSetting {
   precision: 'fp32' | 'fp16' | 'int8'
   /** Coarser pyramids leave P3 out. */
   levels?: number[]
+  /** Box head around candidates only. */
+  twoStep?: boolean
+  /** Random weights score about 0.01: above it nothing is a candidate, below it as many as the limit per level. */
+  scoreFloor?: number
 }
 
 /** Path of the model with its manifest. */
@@ -33,6 +37,7 @@ export async function writeBenchModel(setting: FileSetting): Promise<string> {
     config.anchors.sizes = config.anchors.sizes.slice(from)
     config.anchors.strides = config.anchors.strides.slice(from)
   }
+  if (setting.scoreFloor !== undefined) config.predict.scoreThreshold = setting.scoreFloor
   await native().configure(setting.threads)
   const { detector, ...rest } = sessionConfig(config)
   const session = await openSession({ detector, ...rest })
@@ -58,6 +63,7 @@ export async function writeBenchModel(setting: FileSetting): Promise<string> {
     },
     out: join(folder, 'model.onnx'),
     shape: 'dynamic',
+    twoStep: setting.twoStep ?? false,
   }
   let model = await writeModel(write)
   if (setting.precision === 'fp16') {

@@ -11,8 +11,8 @@ export interface Tensor {
 export interface RuntimeOptions {
   /** Threads of one run; the caller fits them to the container. */
   threads: number
-  /** Reuse allocation plans; only useful when every run has the same shape. */
-  fixedShape?: boolean
+  /** Keep freed memory for later tensors: a tenth of the time less, but up to 1.4 times the peak at full resolution. Off by default. */
+  keepMemory?: boolean
   /** Keep worker threads spinning between operators: faster alone, harmful when several workers share the cores. */
   spin?: boolean
 }
@@ -39,8 +39,9 @@ export async function openOnnx(path: string, options: RuntimeOptions): Promise<O
       interOpNumThreads: 1,
       executionMode: 'sequential',
       graphOptimizationLevel: 'all',
-      enableCpuMemArena: options.fixedShape === true,
-      enableMemPattern: options.fixedShape === true,
+      enableCpuMemArena: options.keepMemory === true,
+      // Plans of allocations by shape: measured without gain, and with more memory.
+      enableMemPattern: false,
       logSeverityLevel: 3,
       extra: { session: { intra_op: { allow_spinning: options.spin ? '1' : '0' } } },
     })

@@ -4,6 +4,7 @@ import { parentPort } from 'node:worker_threads'
 import { type OnnxSession, openOnnx } from '../onnx/runtime.js'
 import { type FromWorker, packError, type ToWorker, type WorkerSetup } from './lane-protocol.js'
 import { predictImage } from './predict-image.js'
+import { keepsMemory } from './threads.js'
 
 let session: OnnxSession | undefined
 let setup: WorkerSetup | undefined
@@ -15,8 +16,8 @@ const send = (message: FromWorker) => {
 
 async function start(given: WorkerSetup): Promise<void> {
   setup = given
-  const fixedShape = given.manifest.shape !== 'dynamic'
-  session = await openOnnx(given.model, { threads: given.threads, spin: given.spin, fixedShape })
+  const keepMemory = keepsMemory(given.manifest)
+  session = await openOnnx(given.model, { threads: given.threads, spin: given.spin, keepMemory })
   for (const [height, width] of given.warmup) {
     const source = { data: new Uint16Array(height * width), height, width }
     await predictImage(session, given.manifest, {
