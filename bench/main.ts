@@ -47,6 +47,7 @@ const program = new Command('bench')
   .option('--count <n>', "timed runs per process instead of the trial's own", Number)
   .option('--out <file>', 'result file')
   .option('--variants <text>', 'only variants whose name holds this text, such as 1024x1024')
+  .option('--sides <texts>', 'only sides whose name holds one of these texts, parted by |')
   .option('--threads <n>', 'threads of every side', Number)
   .allowExcessArguments(false)
 program.parse()
@@ -54,12 +55,20 @@ program.parse()
 const words = program.args
 const unknown = words.filter((word) => trials[word] === undefined)
 if (unknown.length > 0) program.error(`unknown trial ${unknown.join(', ')}; known: ${Object.keys(trials).join(', ')}`)
-const { rounds, count, threads, out, variants } = program.opts<{
+const {
+  rounds,
+  count,
+  threads,
+  out,
+  variants,
+  sides: wanted,
+} = program.opts<{
   rounds: number
   count?: number
   threads?: number
   out?: string
   variants?: string
+  sides?: string
 }>()
 if (python === undefined)
   process.stderr.write('peers are left out: set MAMMO_PEER_PYTHON to a Python with torch and torchvision\n')
@@ -70,7 +79,9 @@ for (const word of words) {
   const trial = trials[word]!
   for (const [variant, options] of Object.entries(trial.variants)) {
     if (variants !== undefined && !variant.includes(variants)) continue
-    const sides = trial.sides.filter((side) => side.runtime === 'node' || python !== undefined)
+    const chosen = (name: string) => wanted === undefined || wanted.split('|').some((text) => name.includes(text))
+    const sides = trial.sides.filter((side) => (side.runtime === 'node' || python !== undefined) && chosen(side.name))
+    if (sides.length === 0) continue
     const collected = new Map<Side, Measurement[]>(sides.map((side) => [side, []]))
     for (let round = 0; round < rounds; round++) {
       for (const side of sides) {

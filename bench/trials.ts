@@ -41,6 +41,13 @@ const torchvisionKept = (script: string): Side => ({
   env: keepMemory,
 })
 
+/** An exported model in onnxruntime-node; the first word of the name is its precision. */
+const inferOurs = (name: string, options: Record<string, unknown>): Side => ({
+  ...ours('infer'),
+  name: `mammo-retinanet ${name}`,
+  options: { precision: name.split(',')[0], ...options },
+})
+
 const full = { height: 4096, width: 3328 }
 
 /** Settings of the stored anchor searches. */
@@ -126,11 +133,11 @@ export const trials: Record<string, Trial> = {
       '4096x3328': { ...full, warmup: 0, count: 1 },
     },
     sides: [
-      ...(['fp32', 'int8'] as const).map((precision) => ({
-        ...ours('infer'),
-        name: `mammo-retinanet ${precision}`,
-        options: { precision },
-      })),
+      inferOurs('fp32', {}),
+      inferOurs('fp32, two steps', { twoStep: true }),
+      inferOurs('fp32, two steps, 1,000 scattered candidates per level', { twoStep: true, scoreFloor: 0.001 }),
+      inferOurs('int8', {}),
+      inferOurs('int8, two steps', { twoStep: true }),
       { ...torchvision('forward.py'), name: 'torchvision eval' },
       { name: 'torchvision ONNX', runtime: 'python', script: 'forward_onnx.py' },
     ],
@@ -139,17 +146,11 @@ export const trials: Record<string, Trial> = {
     about: 'two real films, found breast only (ours) or the whole film padded to the stride (torchvision)',
     variants: { 'films of CBIS-DDSM': { ...full, films: true, warmup: 0 } },
     sides: [
-      { ...ours('infer'), name: 'mammo-retinanet fp32', options: { precision: 'fp32' } },
-      {
-        ...ours('infer'),
-        name: 'mammo-retinanet fp32, P4 to P7',
-        options: { precision: 'fp32', levels: [4, 5, 6, 7] },
-      },
-      {
-        ...ours('infer'),
-        name: 'mammo-retinanet int8, P4 to P7',
-        options: { precision: 'int8', levels: [4, 5, 6, 7] },
-      },
+      inferOurs('fp32', {}),
+      inferOurs('fp32, two steps', { twoStep: true }),
+      inferOurs('int8, two steps', { twoStep: true }),
+      inferOurs('fp32, two steps, P4 to P7', { twoStep: true, levels: [4, 5, 6, 7] }),
+      inferOurs('int8, two steps, P4 to P7', { twoStep: true, levels: [4, 5, 6, 7] }),
       { ...torchvision('forward.py'), name: 'torchvision eval' },
     ],
   },
