@@ -1,11 +1,12 @@
-// Anchor search on the box sets of the stored oracle: processor time of each search (every thread of the process, compiler and collector included), the
-// value reached, and whether the result is the same on one and on two threads.
+// Anchor searches on the box sets of the stored oracle, one after the other in one process and the first of them included: processor time of a search
+// (every thread of the process, compiler and collector included), the value reached, and whether the result is the same on one and on two threads.
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { ObjectiveName } from '../../lib/anchors/objective.js'
 import { optimizeAnchors } from '../../lib/anchors/optimize.js'
 import { roundHalfToEven } from '../../lib/geometry/anchors.js'
 import { packageRoot } from '../../lib/package-root.js'
+import { median } from '../statistics.js'
 import type { Measurement } from '../trials.js'
 import { residentBytes } from './model.js'
 
@@ -18,8 +19,6 @@ interface Oracle {
     result: { fun: number }
   }[]
 }
-
-const WARMUP = 8
 
 const shared = join(packageRoot(), '..', 'shared')
 
@@ -58,18 +57,16 @@ export async function measure(options: Record<string, unknown>): Promise<Measure
     ...{ ratios, scales, objective, grid },
   }
   const baseBytes = residentBytes('VmRSS')
-  const seconds: number[] = []
+  const each: number[] = []
   const values: number[] = []
-  // The first searches run before the compiler has seen them; their times are left out here and on the other side, and the first is noted.
-  for (let seed = -WARMUP; seed < count; seed++) {
+  for (let seed = 0; seed < count; seed++) {
     const start = process.cpuUsage()
-    const fit = await optimizeAnchors(boxes, { ...settings, seed: seed + WARMUP })
+    const fit = await optimizeAnchors(boxes, { ...settings, seed })
     const used = process.cpuUsage(start)
-    seconds.push((used.user + used.system) / 1e6)
+    each.push((used.user + used.system) / 1e6)
     values.push(fit.value)
   }
   const peakBytes = residentBytes('VmHWM')
-  const [first] = seconds.splice(0, WARMUP)
   const [one, two] = [1, 2].map((threads) => optimizeAnchors(boxes, { ...settings, seed: 0, threads }))
   const plain = async (fit: typeof one) => JSON.stringify({ ...(await fit!), cpuSeconds: 0 })
   const extra = {
@@ -78,9 +75,10 @@ export async function measure(options: Record<string, unknown>): Promise<Measure
     goal,
     reached: `${values.filter((value) => value <= goal).length}/${values.length}`,
     'same on 2 threads': (await plain(one)) === (await plain(two)),
-    'first search, s': first!,
+    'first search, s': each[0]!,
+    'median search, s': median(each),
   }
-  return { seconds, peakBytes, baseBytes, extra }
+  return { seconds: [each.reduce((sum, s) => sum + s, 0) / count], peakBytes, baseBytes, extra }
 }
 
 function load(oracle: Oracle, name: string): number[][] {

@@ -103,9 +103,7 @@ function centredBoxes(boxes: FlatBoxes, extra: number): CentredBoxes {
     h[i] = boxes[4 * i + 3]! - boxes[4 * i + 1]! + extra
     area[i] = w[i]! * h[i]!
   }
-  const order = new Int32Array(n)
-  for (let i = 0; i < n; i++) order[i] = i
-  order.sort((a, b) => area[a]! - area[b]! || a - b)
+  const order = ascendingOrder(area)
   const sorted: CentredBoxes = {
     width: new Float64Array(n),
     height: new Float64Array(n),
@@ -204,8 +202,8 @@ function centredObjective(boxes: FlatBoxes, options: ObjectiveOptions, cost: (io
   }
 }
 
-/** Steps of the table of costs over q = 0 to 1/2. */
-const STEPS = 4096
+/** Steps of the table of costs over q = 0 to 1/2: judged to about 1e-6, and quick to make in a process that searches once. */
+const STEPS = 1024
 
 /**
  * The same for searching. At one side the IoU rises with the ratio up to the box's own and falls behind it, so of all anchors four need a look: the next
@@ -362,35 +360,69 @@ function gridObjective(
  */
 export function condense(boxes: FlatBoxes, cells: number): WeightedBoxes {
   const n = boxes.length / 4
-  const logs = [2, 3].map((k) =>
-    Float64Array.from({ length: n }, (_, i) => Math.log(boxes[4 * i + k]! - boxes[4 * i + k - 2]!)),
-  )
+  const width = new Float64Array(n)
+  const height = new Float64Array(n)
+  for (let i = 0; i < n; i++) {
+    width[i] = Math.log(boxes[4 * i + 2]! - boxes[4 * i]!)
+    height[i] = Math.log(boxes[4 * i + 3]! - boxes[4 * i + 1]!)
+  }
   const most = Math.max(1, Math.ceil(n / cells))
   const out: number[] = []
   const weights: number[] = []
-  const split = (members: number[]): void => {
-    const range = logs.map((log) => {
-      let [low, high] = [Infinity, -Infinity]
-      for (const i of members) {
-        low = Math.min(low, log[i]!)
-        high = Math.max(high, log[i]!)
-      }
-      return high - low
-    })
-    if (members.length <= most || Math.max(...range) === 0) {
-      const mean = logs.map((log) => Math.exp(members.reduce((sum, i) => sum + log[i]!, 0) / members.length))
-      out.push(0, 0, mean[0]!, mean[1]!)
+  const split = (members: Int32Array): void => {
+    const [w, h] = [width, height].map((log) => pick(log, members)) as [Float64Array, Float64Array]
+    const [a, b] = [range(w), range(h)].map(([low, high]) => high - low) as [number, number]
+    if (members.length <= most || Math.max(a, b) === 0) {
+      out.push(0, 0, Math.exp(mean(w)), Math.exp(mean(h)))
       weights.push(members.length)
       return
     }
-    const log = logs[range[0]! >= range[1]! ? 0 : 1]!
-    const sorted = members.sort((a, b) => log[a]! - log[b]! || a - b)
-    const middle = sorted.length >> 1
-    split(sorted.slice(0, middle))
-    split(sorted.slice(middle))
+    const order = ascendingOrder(a >= b ? w : h)
+    const sorted = new Int32Array(members.length)
+    for (let k = 0; k < sorted.length; k++) sorted[k] = members[order[k]!]!
+    split(sorted.subarray(0, sorted.length >> 1))
+    split(sorted.subarray(sorted.length >> 1))
   }
-  if (n > 0) split(Array.from({ length: n }, (_, i) => i))
+  if (n > 0) split(Int32Array.from({ length: n }, (_, i) => i))
   return { boxes: Float64Array.from(out), weights: Float64Array.from(weights) }
+}
+
+function pick(values: Float64Array, at: Int32Array): Float64Array {
+  const picked = new Float64Array(at.length)
+  for (let k = 0; k < at.length; k++) picked[k] = values[at[k]!]!
+  return picked
+}
+
+function range(values: Float64Array): [number, number] {
+  let [low, high] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]
+  for (let k = 0; k < values.length; k++) {
+    if (values[k]! < low) low = values[k]!
+    if (values[k]! > high) high = values[k]!
+  }
+  return [low, high]
+}
+
+function mean(values: Float64Array): number {
+  let sum = 0
+  for (let k = 0; k < values.length; k++) sum += values[k]!
+  return sum / values.length
+}
+
+/**
+ * Positions in ascending order of the values; of equal values the earlier position first. Numbers sort natively, without a comparison function: each
+ * carries its position in its last bits, so values that differ by less than n / 2^52 of their range count as equal.
+ */
+function ascendingOrder(values: Float64Array): Int32Array {
+  const n = values.length
+  const [low, high] = range(values)
+  const steps = Math.floor(2 ** 52 / Math.max(1, n))
+  const scale = high > low ? steps / (high - low) : 0
+  const keys = new Float64Array(n)
+  for (let i = 0; i < n; i++) keys[i] = Math.floor((values[i]! - low) * scale) * n + i
+  keys.sort()
+  const order = new Int32Array(n)
+  for (let i = 0; i < n; i++) order[i] = keys[i]! % n
+  return order
 }
 
 /** Best IoU of each box, by the same rules (with `recall`: the mean over its places). */
