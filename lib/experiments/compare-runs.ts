@@ -1,4 +1,4 @@
-// Puts runs beside each other: what differs in their configurations, their best, last and late numbers, their histories by group, and
+// Puts runs beside each other: what differs in their configurations and their environments, their best, last and late numbers, their histories by group, and
 // whether they may be compared at all. Works on what runs left behind, handed in as data; paired tests are lib/evaluate/compare.ts.
 import { leaves, valueAt } from '../config/load.js'
 import type { Config } from '../config/schema.js'
@@ -10,6 +10,8 @@ export interface ComparedRun {
   name: string
   status: string
   config: Config
+  /** What run.json says of software, host, devices and variables; null without a record. */
+  environment: Record<string, unknown> | null
   /** Rows of results.csv. */
   history: Record<string, number>[]
   splitHash: string | null
@@ -29,12 +31,30 @@ export interface Difference {
 }
 
 /** Keys whose values are not the same in all runs, in the order of the schema. */
-export function configDifferences(runs: readonly ComparedRun[]): Difference[] {
+export function configDifferences(runs: readonly Pick<ComparedRun, 'config'>[]): Difference[] {
   const keys = new Set(runs.flatMap((run) => leaves(run.config as never)))
   return [...keys]
     .filter((key) => !NO_DIFFERENCE.has(key))
     .map((key) => ({ key, values: runs.map((run) => shown(valueAt(run.config, key))) }))
     .filter(({ values }) => new Set(values).size > 1)
+}
+
+/** Entries of the environment whose values are not the same in all runs. Differences of hardware and software can change numbers and times. */
+export function environmentDifferences(runs: readonly ComparedRun[]): Difference[] {
+  const known = runs.map((run) => (run.environment === null ? new Map() : flat(run.environment)))
+  const keys = new Set(known.flatMap((entries) => [...entries.keys()]))
+  return [...keys]
+    .map((key) => ({ key, values: known.map((entries) => shown(entries.get(key))) }))
+    .filter(({ values }) => new Set(values).size > 1)
+}
+
+/** Dotted key -> value. */
+function flat(tree: object, prefix = ''): Map<string, unknown> {
+  return new Map(
+    Object.entries(tree).flatMap(([name, value]): [string, unknown][] =>
+      typeof value === 'object' && value !== null ? [...flat(value, `${prefix}${name}.`)] : [[prefix + name, value]],
+    ),
+  )
 }
 
 function shown(value: unknown): string {

@@ -13,6 +13,7 @@ export interface ComparePage {
   title: string
   warnings: string[]
   differences: ReportTable
+  environment: ReportTable
   metrics: ReportTable[]
   /** Paired tests; a sentence where none could be made. */
   paired: { tables: ReportTable[]; remark: string }
@@ -44,6 +45,13 @@ export async function comparePageHtml(input: ComparePage): Promise<string> {
       title: 'Configuration',
       body:
         input.differences.rows.length > 0 ? [draw(input.differences)] : [paragraph('The configurations are equal.')],
+    },
+    {
+      title: 'Environment',
+      body:
+        input.environment.rows.length > 0
+          ? [draw(input.environment)]
+          : [paragraph('The runs were made with the same software on equal machines.')],
     },
     { title: 'Repeat it', body: [commands(input.commands)] },
   ]

@@ -15,6 +15,7 @@ import {
   comparisonWarnings,
   configDifferences,
   type Difference,
+  environmentDifferences,
   FROC_SCORE,
   type GroupLine,
   groupHistories,
@@ -50,6 +51,8 @@ export interface CompareRunsResult {
   runs: string[]
   warnings: string[]
   differences: Difference[]
+  /** Software, host, devices and variables that are not the same. */
+  environment: Difference[]
   metrics: MetricLine[]
   /** Means over repeats; empty without `by`. */
   groups: GroupLine[]
@@ -82,6 +85,7 @@ export async function compareRuns(
   const { by = [] } = options
   const warnings = comparisonWarnings(runs)
   const differences = configDifferences(runs)
+  const environment = environmentDifferences(runs)
   const metrics = metricLines(
     runs,
     options.metric === undefined ? ['val/AP50', 'val/AP', FROC_SCORE] : [options.metric],
@@ -89,7 +93,7 @@ export async function compareRuns(
   )
   const groups = by.length === 0 ? [] : groupLines(metrics)
   const { paired, remark } = pairRuns(runs, options.bootstrap ?? 2000)
-  const result = { runs: folders, warnings, differences, metrics, groups, paired }
+  const result = { runs: folders, warnings, differences, environment, metrics, groups, paired }
   if (options.out === null) return { ...result, page: null }
   const page = resolve(options.out ?? 'compare.html')
   const command = `mammo-retinanet compare ${targets.join(' ')}${by.length > 0 ? ` --by ${by.join(',')}` : ''}`
@@ -128,13 +132,15 @@ async function readRun(folder: string, name: string): Promise<StoredRun> {
   const record = await readRunRecord(folder)
   const config = parse(await readFile(join(folder, 'config.resolved.yaml'), 'utf8')) as Config
   const history = parseResults(await readFile(join(folder, 'results.csv'), 'utf8').catch(() => ''))
+  const { tool, addon, host, devices, env, numerics } = record
+  const environment = { tool, addon, host, devices, env, numerics }
   const dataset = record.dataset as { splitHash?: string; fold?: number | null } | null
   const path = join(folder, 'eval', 'predictions.coco.json')
   const predictions = existsSync(path) ? (await readPredictions(path, config.data.classes)).detections : null
   const truth = predictions === null ? null : await truthFor(config, [...predictions.keys()])
   const masses = truth?.reduce((sum, image) => sum + image.boxes.filter((box) => !box.ignore).length, 0) ?? null
   return {
-    ...{ folder, name, status: record.status, config, history, predictions, truth, masses },
+    ...{ folder, name, status: record.status, config, environment, history, predictions, truth, masses },
     ...{ splitHash: dataset?.splitHash ?? null, fold: dataset?.fold ?? null, images: predictions?.size ?? null },
   }
 }
@@ -249,15 +255,16 @@ function pageOf(
       caption: `Mean sensitivity over the stated false positives per image.${grouped}`,
     },
   ]
-  const { differences } = result
+  const differing = (caption: string, differences: readonly Difference[]) => ({
+    caption,
+    head: ['key', ...runs.map((run) => run.name)],
+    rows: differences.map(({ key, values }) => [key, ...values]),
+  })
   return {
     title: `Comparison of ${runs.length} runs`,
     warnings: result.warnings,
-    differences: {
-      caption: 'Keys that differ',
-      head: ['key', ...runs.map((run) => run.name)],
-      rows: differences.map(({ key, values }) => [key, ...values]),
-    },
+    differences: differing('Keys that differ', result.differences),
+    environment: differing('Software, host, devices and variables that differ', result.environment),
     metrics: [...groupTables(result.groups), ...metricTable(result.metrics)],
     paired: { tables: pairedTables(result.paired), remark },
     plots: plots.filter(({ plot: { groups } }) => groups.length > 0),

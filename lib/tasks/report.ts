@@ -170,14 +170,11 @@ async function differencesOf(record: RunRecord, config: Config): Promise<RunRepo
     preset === undefined
       ? defaultConfig(config.model.semantics)
       : (await loadConfig({ preset, hasWeights: true })).config
-  const as = (name: string, of: Config) => ({
-    ...{ name, status: 'finished', config: of, history: [], splitHash: null, fold: null, images: null, masses: null },
-  })
   const against = preset === undefined ? `defaults of semantics ${config.model.semantics}` : `preset ${preset}`
   return {
     caption: `Keys that differ from the ${against}`,
     head: ['key', against, 'this run'],
-    rows: configDifferences([as('base', base), as('run', config)]).map(({ key, values }) => [key, ...values]),
+    rows: configDifferences([{ config: base }, { config }]).map(({ key, values }) => [key, ...values]),
   }
 }
 

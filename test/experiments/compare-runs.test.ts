@@ -5,6 +5,7 @@ import {
   type ComparedRun,
   comparisonWarnings,
   configDifferences,
+  environmentDifferences,
   FROC_SCORE,
   groupHistories,
   groupLines,
@@ -21,6 +22,7 @@ function run(name: string, gamma: number, values: number[], change: Partial<Comp
     status: 'finished',
     config,
     history,
+    environment: null,
     splitHash: 'abcdef0123',
     fold: null,
     images: 4,
@@ -32,6 +34,18 @@ const runs = [run('a', 2, [0.1, 0.3, 0.2]), run('b', 5, [0.2, 0.4]), run('c', 5,
 
 t.test('what differs, without names and places', async (t) => {
   t.same(configDifferences(runs), [{ key: 'loss.gamma', values: ['2', '5', '5'] }])
+})
+
+t.test('what differs between the machines, by entry', async (t) => {
+  const at = (node: string, threads: number) => ({
+    host: { node, flags: ['avx2'] },
+    devices: [{ name: 'cpu', threads }],
+  })
+  const machines = [run('a', 2, [], { environment: at('v20', 1) }), run('b', 2, [], { environment: at('v20', 2) })]
+  t.same(environmentDifferences(machines), [{ key: 'devices.0.threads', values: ['1', '2'] }])
+  const unknown = environmentDifferences([machines[0]!, run('c', 2, [])])
+  t.match(unknown[0], { key: 'host.node', values: ['v20', 'not set'] })
+  t.same(environmentDifferences(runs), [])
 })
 
 t.test('best, last and late numbers with split and masses', async (t) => {

@@ -33,9 +33,11 @@ export const compareCommand: CommandFile = {
       return 0
     }
     const tables = [...groupTables(result.groups), ...metricTable(result.metrics), ...pairedTables(result.paired)]
-    const differences = result.differences.map(({ key, values }) => `  ${key}: ${values.join(' | ')}`)
+    const listed = (title: string, rows: typeof result.differences) =>
+      rows.length === 0 ? [] : [title, ...rows.map(({ key, values }) => `  ${key}: ${values.join(' | ')}`), '']
     const lines = [
-      ...(differences.length > 0 ? ['configuration', ...differences, ''] : []),
+      ...listed('configuration', result.differences),
+      ...listed('environment', result.environment),
       ...tables.flatMap(({ caption, head, rows }) => [caption, ...textTable(head, rows).map((l) => `  ${l}`), '']),
       `page: ${result.page}`,
     ]
