@@ -48,6 +48,7 @@ export async function benchAblation(args: readonly string[]): Promise<void> {
     .option('--out <file>', 'result file; the document is written for the default one only', resultFile())
   program.parse(args, { from: 'user' })
   const { size, rounds, threads, out } = program.opts<{ size: number; rounds: number; threads: number; out: string }>()
+  process.env['MAMMO_BENCH_CLOCK'] = threads === 1 ? 'processor' : 'wall'
   const setting = { height: size, width: size, batch: 1, frozenStages: 0 }
   const names = Object.keys(tricks)
   const side = (off: readonly string[], options: Record<string, unknown> = {}): Side => ({
@@ -119,6 +120,6 @@ export function ablationTable({ machine, setting, rounds, rows }: AblationResult
     markdownTable(['trick', 'expected', 'added to the others', 'alone', 'memory above the base: with / without'], body),
     '',
     `One update, ResNet-50, ${setting.height} x ${setting.width}, all layers: ${secondsText(all.medianSeconds)} with every trick, ${secondsText(none.medianSeconds)} without any. ` +
-      `${machine.cpu}, ${machine.threads} thread(s), ${machine.date.slice(0, 10)}, commit ${machine.commit}; medians of ${rounds} processes each, in turn.`,
+      `${machine.cpu}, ${machine.threads} thread(s)${machine.threads === 1 ? ', processor seconds' : ''}, ${machine.date.slice(0, 10)}, commit ${machine.commit}; medians of ${rounds} processes each, in turn.`,
   ].join('\n')
 }

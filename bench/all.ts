@@ -20,6 +20,7 @@ export interface ResultRow {
   peers: Partial<Record<PeerName, Outcome>>
   date: string
   commit: string
+  clock: string
 }
 
 export interface AllResults {
@@ -36,12 +37,24 @@ export async function benchAll(args: readonly string[]): Promise<void> {
     .option('--only <ids...>', `these rows (${targets.map(({ id }) => id).join(', ')}); the rest stays as it is`)
     .option('--fresh', 'measure finished rows again')
     .option('--threads <n>', 'threads of every side', Number, 1)
+    .option('--clock <name>', 'wall, or processor: seconds of one thread on a machine that others use too', 'processor')
     .option('--small', 'a try at tiny sizes, one round, into the file of --out')
     .option('--out <file>', 'result file; the README is written for the default one only', resultFile())
   program.parse(args, { from: 'user' })
-  const options = program.opts<{ only?: string[]; fresh?: boolean; threads: number; small?: boolean; out: string }>()
+  const options = program.opts<{
+    only?: string[]
+    fresh?: boolean
+    threads: number
+    clock: string
+    small?: boolean
+    out: string
+  }>()
   const unknown = options.only?.filter((id) => !targets.some((target) => target.id === id)) ?? []
   if (unknown.length > 0) program.error(`unknown row ${unknown.join(', ')}`)
+  if (!['wall', 'processor'].includes(options.clock)) program.error(`--clock: wall or processor, got ${options.clock}`)
+  if (options.clock === 'processor' && options.threads > 1)
+    program.error('--threads above 1 needs --clock wall: the processor times of threads add up')
+  process.env['MAMMO_BENCH_CLOCK'] = options.clock
   if (options.small && options.out === resultFile()) program.error('--small needs a file of its own: --out FILE')
   if (peerPython === undefined)
     program.error('set MAMMO_PEER_PYTHON to a Python with torch and torchvision: the table compares')
@@ -54,7 +67,8 @@ export async function benchAll(args: readonly string[]): Promise<void> {
     // Read again: another process may have added rows of its own.
     const others = readAll(options.out)?.rows.filter(({ id }) => id !== target.id) ?? []
     const position = ({ id }: ResultRow) => targets.findIndex((target) => target.id === id)
-    const rows = [...others, { ...row, date: host.date, commit: host.commit }].sort((a, b) => position(a) - position(b))
+    const made = { date: host.date, commit: host.commit, clock: options.clock }
+    const rows = [...others, { ...row, ...made }].sort((a, b) => position(a) - position(b))
     const results: AllResults = { schema: 'mammo-retinanet/bench-all@1', machine: host, rows }
     await writeFileAtomic(options.out, `${JSON.stringify(results, null, 1)}\n`)
   }
@@ -193,7 +207,7 @@ export function allTable({ machine, rows }: AllResults): string {
   return [
     markdownTable(head, body),
     '',
-    `${machine.cpu}, ${machine.threads} of ${machine.cores} threads, ${machine.flags.includes('avx512f') ? 'AVX-512' : 'AVX2'}, fp32; torchvision ${version('torchvision')} on torch ` +
+    `${machine.cpu}, ${machine.threads} thread(s), ${machine.flags.includes('avx512f') ? 'AVX-512' : 'AVX2'}, fp32; torchvision ${version('torchvision')} on torch ` +
       `${version('torch')}; Node ${machine.node}; ${days.join(', ')}; commit ${commits.join(', ')}. Medians, processes of the sides in turn. ` +
       'Share of the ceiling: multiply-adds really done (ours without what it leaves out) over those of a 3 x 3 convolution with 256 channels in the same time.',
     ...notes,

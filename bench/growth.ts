@@ -44,6 +44,7 @@ export async function benchGrowth(args: readonly string[]): Promise<void> {
     .option('--out <path>', 'result files, without their endings; the document is written for the default only', base())
   program.parse(args, { from: 'user' })
   const { threads, max, fresh, out } = program.opts<{ threads: number; max: number; fresh?: boolean; out: string }>()
+  process.env['MAMMO_BENCH_CLOCK'] = threads === 1 ? 'processor' : 'wall'
   const host = await machine(threads)
   const wanted = (['training step', 'detection'] as const).flatMap((work) => [
     ...SIZES.filter((size) => size <= max).map((size) => ({ work, along: 'area' as const, size, batch: 1 })),
@@ -117,7 +118,7 @@ export function growthText({ machine, points }: GrowthResults): string {
     markdownTable(['work', 'time', 'exponent in pixels', 'memory above the base', 'exponent in pixels'], body),
     '',
     'Exponent: slope of the least-squares line through the logarithms; 1 is linear. The steepest piece is that between two neighbouring points. ResNet-18, frozen body, P3 to P7, two lesions; ' +
-      `${machine.cpu}, ${machine.threads} thread(s), ${machine.date.slice(0, 10)}, commit ${machine.commit}.`,
+      `${machine.cpu}, ${machine.threads} thread(s)${machine.threads === 1 ? ', processor seconds' : ''}, ${machine.date.slice(0, 10)}, commit ${machine.commit}.`,
   ].join('\n')
 }
 
