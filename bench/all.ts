@@ -208,7 +208,8 @@ export function allTable({ machine, rows }: AllResults): string {
     markdownTable(head, body),
     '',
     `${machine.cpu}, ${machine.threads} thread(s), ${machine.flags.includes('avx512f') ? 'AVX-512' : 'AVX2'}, fp32; torchvision ${version('torchvision')} on torch ` +
-      `${version('torch')}; Node ${machine.node}; ${days.join(', ')}; commit ${commits.join(', ')}. Medians, processes of the sides in turn. ` +
+      `${version('torch')}; Node ${machine.node}; ${days.join(', ')}; commit ${commits.join(', ')}. Medians, processes of the sides in turn` +
+      `${rows.every(({ clock }) => clock === 'processor') ? ', in processor seconds of one thread (the machine is shared)' : ''}. ` +
       'Share of the ceiling: multiply-adds really done (ours without what it leaves out) over those of a 3 x 3 convolution with 256 channels in the same time.',
     ...notes,
   ].join('\n')
