@@ -36,6 +36,7 @@ export async function benchAll(args: readonly string[]): Promise<void> {
   const program = new Command('bench all')
     .option('--only <ids...>', `these rows (${targets.map(({ id }) => id).join(', ')}); the rest stays as it is`)
     .option('--fresh', 'measure finished rows again')
+    .option('--ours', 'measure only our side of finished rows again; their peers keep their numbers')
     .option('--threads <n>', 'threads of every side', Number, 1)
     .option('--clock <name>', 'wall, or processor: seconds of one thread on a machine that others use too', 'processor')
     .option('--small', 'a try at tiny sizes, one round, into the file of --out')
@@ -60,10 +61,16 @@ export async function benchAll(args: readonly string[]): Promise<void> {
     program.error('set MAMMO_PEER_PYTHON to a Python with torch and torchvision: the table compares')
   for (const target of targets) {
     if (options.only !== undefined && !options.only.includes(target.id)) continue
-    const done = readAll(options.out)?.rows.some(({ id }) => id === target.id)
-    if (done && !options.fresh) continue
+    const done = readAll(options.out)?.rows.find(({ id }) => id === target.id)
+    if (done !== undefined && !options.fresh && !options.ours) continue
     const host = await machine(options.threads)
-    const row = await measureTarget(target, options.threads, options.small ?? false)
+    const alone = options.ours && done !== undefined
+    const measured = await measureTarget(
+      alone ? { ...target, peers: {} } : target,
+      options.threads,
+      options.small ?? false,
+    )
+    const row = alone ? { ...measured, peers: done.peers } : measured
     // Read again: another process may have added rows of its own.
     const others = readAll(options.out)?.rows.filter(({ id }) => id !== target.id) ?? []
     const position = ({ id }: ResultRow) => targets.findIndex((target) => target.id === id)
