@@ -45,6 +45,7 @@ export async function benchAll(args: readonly string[]): Promise<void> {
   const options = program.opts<{
     only?: string[]
     fresh?: boolean
+    ours?: boolean
     threads: number
     clock: string
     small?: boolean

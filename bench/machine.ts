@@ -37,7 +37,7 @@ function commit(): string {
   try {
     return (
       git('rev-parse', '--short', 'HEAD') +
-      (git('status', '--porcelain', '--', 'lib', 'native', 'bench') === '' ? '' : '+changes')
+      (git('status', '--porcelain', '--', 'lib', 'native', 'bench', ':!bench/results') === '' ? '' : '+changes')
     )
   } catch {
     return 'not a git checkout'
