@@ -30,7 +30,7 @@ interface AblationRow extends Summary {
   expected: string
 }
 
-interface AblationResults {
+export interface AblationResults {
   schema: 'mammo-retinanet/bench-ablation@1'
   machine: Machine
   setting: { height: number; width: number; batch: number; frozenStages: number }

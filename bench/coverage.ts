@@ -29,7 +29,7 @@ interface Coverage {
   sizes: AnchorReport['sizes']
 }
 
-interface CoverageResults {
+export interface CoverageResults {
   schema: 'mammo-retinanet/bench-coverage@1'
   rows: Coverage[]
 }

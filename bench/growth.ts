@@ -24,7 +24,7 @@ interface Point {
   bytes: number
 }
 
-interface GrowthResults {
+export interface GrowthResults {
   schema: 'mammo-retinanet/bench-growth@1'
   machine: Machine
   points: Point[]
