@@ -59,7 +59,7 @@ record() { # TRIAL SIDE COMMAND...
   echo "$trial: $side" >&2
   text=$(timeout 60 "$@" 2> "$build/error.log" | tail -n 1) || status=$?
   if [ $status -ne 0 ]; then
-    text=$(tail -n 1 "$build/error.log" | tr -d '"\\' | cut -c 1-120)
+    text=$(tail -n 1 "$build/error.log" | sed 's|["\\]||g' | cut -c 1-120)
     printf '{"trial": "%s", "side": "%s", "error": "ended with %s: %s"}\n' "$trial" "$side" "$status" "$text" >> "$lines"
   else
     printf '{"trial": "%s", "side": "%s", %s\n' "$trial" "$side" "${text#\{}" >> "$lines"
