@@ -2,6 +2,7 @@
 // strata, readings, calibration, and intervals by resampling patients. It puts the other files of this folder together and decides no
 // rule itself. Undefined numbers are null. Training uses `epochMetrics` after each epoch, which leaves everything slow out.
 import type { Box } from '../geometry/boxes.js'
+import { weightedAfroc } from './afroc.js'
 import { type BootstrapOptions, bootstrapValues, imageWeights, percentileIntervals } from './bootstrap.js'
 import { type Calibration, calibrate } from './calibration.js'
 import {
@@ -32,7 +33,7 @@ import {
 } from './froc.js'
 import { type OperatingPoint, operatingPoints } from './operating-points.js'
 import { type ReadingUnit, readUnits, weightedAuc } from './reading.js'
-import { imageStrata, type Stratum, sizeStratum, strata } from './strata.js'
+import { imageStrata, type Stratum, type StratumOf, sizeStratum, strata, weightedStrata } from './strata.js'
 import { type DetectionsByImage, groupImages, type ImageTruth, type Interval } from './types.js'
 import { type VocResult, vocAp } from './voc-ap.js'
 import { definedMean, judgedClasses, weightedAp, weightedPrecision } from './weighted-ap.js'
@@ -91,6 +92,8 @@ export interface Metrics {
     bySizeMm: { name: string; AP: number | null; AR: number | null }[] | null
   }
   froc: FrocReport[]
+  /** Area under the alternative FROC curve at the main criterion, against mass-free images and against all. */
+  afroc: { massFree: Estimate; all: Estimate }
   operatingPoints: OperatingPoint[]
   strata: { size: Stratum[]; view: Stratum[]; density: Stratum[]; label: Stratum[] }
   /** Area under the ROC curve of the question "is there a mass?". */
@@ -258,6 +261,39 @@ export function evaluateDetections(
     }
   }
 
+  const afrocs = [weightedAfroc(main, 'mass-free'), weightedAfroc(main, 'all')]
+  const alike = new Float64Array(truth.length).fill(1)
+  const [afrocMassFree, afrocAll] = estimates(
+    afrocs.map((area) => defined(area(alike))),
+    (weights) => afrocs.map((area) => area(weights)),
+  )
+
+  const thresholds = options.fppi.map((limit) => thresholdAt(main, limit))
+  const view = (image: ImageTruth) => image.view ?? 'unknown'
+  const density = (image: ImageTruth) => image.density ?? 'unknown'
+  const size = sizeStratum(sizeEdgesMm)
+  const label: StratumOf = (_, lesion) => options.classes[lesion.label]!
+  const intervalsLater: (() => void)[] = []
+  const stratified = (groups: Stratum[], of: StratumOf): Stratum[] => {
+    const names = groups.map((group) => group.name)
+    const found = estimates(
+      groups.flatMap((group) => group.sensitivity),
+      weightedStrata(truth, main, thresholds, of, names),
+    )
+    intervalsLater.push(() => {
+      groups.forEach((group, i) => {
+        group.intervals = thresholds.map((_, k) => found[i * thresholds.length + k]!.interval)
+      })
+    })
+    return groups
+  }
+  const byStratum = {
+    size: stratified(strata(truth, main, thresholds, size, sizeNames(sizeEdgesMm)), size),
+    view: stratified(imageStrata(truth, main, thresholds, view), view),
+    density: stratified(imageStrata(truth, main, thresholds, density), density),
+    label: stratified(strata(truth, main, thresholds, label, options.classes), label),
+  }
+
   const aucs = readings.map(weightedAuc)
   const equal = new Float64Array(groups.patients.length).fill(1)
   const [byImage, byBreast, byPatient] = estimates(
@@ -280,9 +316,9 @@ export function evaluateDetections(
     slots.forEach((slot, i) => {
       slot.interval = intervals[i] ?? null
     })
+    for (const fill of intervalsLater) fill()
   }
 
-  const thresholds = options.fppi.map((limit) => thresholdAt(main, limit))
   const { seen, hits } = calibrationPairs(truth, scored, options)
   const { bootstrap, ...rules } = options
   return {
@@ -315,13 +351,9 @@ export function evaluateDetections(
       bySizeMm: cocoBySize(truth, scored, classes, sizeEdgesMm),
     },
     froc,
+    afroc: { massFree: afrocMassFree!, all: afrocAll! },
     operatingPoints: operatingPoints(main, options.fppi, readings),
-    strata: {
-      size: strata(truth, main, thresholds, sizeStratum(sizeEdgesMm), sizeNames(sizeEdgesMm)),
-      view: imageStrata(truth, main, thresholds, (image) => image.view ?? 'unknown'),
-      density: imageStrata(truth, main, thresholds, (image) => image.density ?? 'unknown'),
-      label: strata(truth, main, thresholds, (_, lesion) => options.classes[lesion.label]!, options.classes),
-    },
+    strata: byStratum,
     reading: { image: byImage!, breast: byBreast!, patient: byPatient! },
     calibration: calibrate(seen, hits),
     curves: {

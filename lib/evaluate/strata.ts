@@ -1,7 +1,7 @@
 // Sensitivity within groups of lesions: by size in mm, breast density, view, class. The thresholds come from all images together, so that the
 // groups are read at one common operating point. It computes no new curve.
 import type { FrocEvents } from './froc.js'
-import type { ImageTruth, TruthBox } from './types.js'
+import type { ImageTruth, Interval, TruthBox } from './types.js'
 
 export interface Stratum {
   name: string
@@ -9,6 +9,8 @@ export interface Stratum {
   images: number
   /** One per threshold: share of the stratum's lesions found; null without lesions. */
   sensitivity: (number | null)[]
+  /** Of the sensitivities, at the same thresholds; null where not asked for or undefined. */
+  intervals: (Interval | null)[]
   found: number[]
   /** False positives per image of the images of the stratum; null for groups of lesions rather than of images. */
   falsePositivesPerImage: (number | null)[] | null
@@ -57,9 +59,41 @@ export function strata(
       images: images.size,
       found,
       sensitivity: found.map((n) => (scores.length === 0 ? null : n / scores.length)),
+      intervals: found.map(() => null),
       falsePositivesPerImage: null,
     }
   })
+}
+
+/**
+ * Prepares `weights of the images -> sensitivities` of named groups, [names][thresholds]: an image of weight w counts w times. The thresholds stay those
+ * that were read from the whole data. NaN where a group has no (weighted) lesion.
+ */
+export function weightedStrata(
+  truth: readonly ImageTruth[],
+  events: FrocEvents,
+  thresholds: readonly (number | null)[],
+  of: StratumOf,
+  names: readonly string[],
+): (weights: Float64Array) => Float64Array {
+  const group = Int32Array.from(events.lesionImage, (position, i) => {
+    const image = truth[position]!
+    return names.indexOf(of(image, image.boxes[events.lesionBox[i]!]!))
+  })
+  const columns = thresholds.length
+  return (weights) => {
+    const found = new Float64Array(names.length * columns)
+    const lesions = new Float64Array(names.length)
+    events.lesionScore.forEach((score, i) => {
+      const at = group[i]!
+      const weight = weights[events.lesionImage[i]!]!
+      lesions[at]! += weight
+      thresholds.forEach((threshold, k) => {
+        if (threshold !== null && score >= threshold) found[at * columns + k]! += weight
+      })
+    })
+    return found.map((value, k) => value / lesions[Math.floor(k / columns)]!)
+  }
 }
 
 /** Groups of images (view, density): their lesions and their false positives per image. */

@@ -190,6 +190,14 @@ function operating(metrics: Metrics): Html[] {
       ['unit', 'value and 95 % interval'],
       units.map((unit) => [unit, estimateText(metrics.reading[unit])]),
     ),
+    table(
+      'Alternative FROC: how often a lesion scores higher than every false positive of an image',
+      ['images', 'area and 95 % interval'],
+      [
+        ['without masses', estimateText(metrics.afroc.massFree)],
+        ['all', estimateText(metrics.afroc.all)],
+      ],
+    ),
   ]
 }
 
@@ -243,14 +251,18 @@ function strata(metrics: Metrics): Html[] {
   const unknown = all.filter(([, groups]) => !known(groups)).map(([name]) => name)
   return [
     paragraph(
-      `Lesions found in groups, at the thresholds of all images together (false positives per image at most ${fppi.join(', ')}). Small groups say little: read the counts.`,
+      `Lesions found in groups, at the thresholds of all images together (false positives per image at most ${fppi.join(', ')}). Small groups say little: read the counts. ${intervalRemark(metrics)}`,
     ),
     columns(
       parts.map(([name, groups]) =>
         table(
           `By ${name}`,
           [name, 'lesions', ...fppi.map((limit) => `at ${limit}`)],
-          groups.map((group) => [group.name, group.lesions, ...group.sensitivity.map((value) => number(value, 2))]),
+          groups.map((group) => [
+            group.name,
+            group.lesions,
+            ...group.sensitivity.map((value, k) => estimateText({ value, interval: group.intervals[k]! }, 2)),
+          ]),
         ),
       ),
     ),

@@ -296,6 +296,8 @@ export function metricRows(details: Metrics): MetricRow[] {
     row('AP75', details.coco.AP75),
     row('AP10', details.coco.AP10),
     ...mainFroc(details).map(({ fppi, sensitivity }) => row(`sens@${fppi}`, sensitivity)),
+    row('AFROC', details.afroc.massFree),
+    row('AFROC(all)', details.afroc.all),
     row('AUC(image)', details.reading.image),
     row('AUC(patient)', details.reading.patient),
   ]

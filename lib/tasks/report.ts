@@ -131,9 +131,8 @@ async function evaluationOf(folder: string, config: Config, scored: Scored | nul
   const path = join(folder, 'eval', 'metrics.json')
   if (existsSync(path)) {
     const stored = JSON.parse(await readFile(path, 'utf8')) as Partial<Metrics> & { split?: string }
-    // Files of earlier versions have no band; they are scored again below.
-    if (stored.curves?.precisionBand !== undefined)
-      return { about: `Part ${stored.split ?? 'unknown'}`, metrics: stored as Metrics }
+    // Files of earlier versions lack AFROC and intervals of strata; they are scored again below.
+    if (stored.afroc !== undefined) return { about: `Part ${stored.split ?? 'unknown'}`, metrics: stored as Metrics }
   }
   if (scored === null) return null
   const { bootstrap } = config.evaluate

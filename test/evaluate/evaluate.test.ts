@@ -44,6 +44,14 @@ t.test('one object of plain data that says the same as its parts', (t) => {
       metrics.counts.lesions,
       'strata hold every lesion once',
     )
+  for (const part of Object.values(metrics.strata))
+    for (const { lesions, sensitivity, intervals } of part) {
+      t.equal(intervals.length, options.fppi.length)
+      if (lesions > 0)
+        t.ok(intervals.every((range, k) => range!.low <= sensitivity[k]! && sensitivity[k]! <= range!.high))
+    }
+  for (const { value, interval } of [metrics.afroc.massFree, metrics.afroc.all])
+    t.ok(interval!.low < value! && value! < interval!.high && value! > 0.5)
   t.equal(metrics.operatingPoints[1]!.sensitivity, fast.sensitivity[1])
   t.end()
 })
@@ -64,6 +72,7 @@ t.test('empty sets are undefined, not zero and not a crash', (t) => {
   const none = evaluateDetections([], new Map(), options)
   t.equal(none.voc.map.value, null)
   t.equal(none.coco.AP.value, null)
+  t.same(none.afroc, { massFree: { value: null, interval: null }, all: { value: null, interval: null } })
   t.same(
     none.froc[0]!.points.map((p) => p.sensitivity.value),
     [null, null, null, null],

@@ -10,7 +10,7 @@ import {
 } from '../../lib/evaluate/froc.js'
 import { operatingPoint, operatingPoints } from '../../lib/evaluate/operating-points.js'
 import { readAt, readUnits, weightedAuc } from '../../lib/evaluate/reading.js'
-import { imageStrata, sizeStratum, strata } from '../../lib/evaluate/strata.js'
+import { imageStrata, sizeStratum, strata, weightedStrata } from '../../lib/evaluate/strata.js'
 import { type Detection, groupImages, type ImageTruth } from '../../lib/evaluate/types.js'
 import type { Box } from '../../lib/geometry/boxes.js'
 
@@ -100,6 +100,10 @@ t.test('a breast is found in either view; strata, readings and operating points 
       ['from 20 mm', 1, 1],
     ],
   )
+  const names = size.map((s) => s.name)
+  const weighted = weightedStrata(truth, events, [0.5, null], sizeStratum([10, 20]), names)
+  t.same([...weighted(Float64Array.of(1, 1, 1, 1))], [Number.NaN, Number.NaN, 0, 0, 1, 0])
+  t.same([...weighted(Float64Array.of(2, 0, 1, 1))], [Number.NaN, Number.NaN, 0, 0, Number.NaN, Number.NaN])
   const view = imageStrata(truth, events, [0.1, null], (i) => i.view!)
   t.same(
     view.map((s) => [s.name, s.images, s.sensitivity, s.falsePositivesPerImage]),
