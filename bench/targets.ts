@@ -201,7 +201,7 @@ export const targets: Target[] = [
     rounds: 3,
     goals: [faster('shipped', 0.95)],
     memoryUnlike: true,
-    note: "Optimiser: PyTorch's fused AdamW after `get_total_norm`; ours also gives the gradients back.",
+    note: "Optimiser: PyTorch's fused AdamW after `get_total_norm`; both sides give the gradients back.",
   },
   {
     id: 'data-wait',
