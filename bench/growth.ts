@@ -125,7 +125,7 @@ export function growthText({ machine, points }: GrowthResults): string {
 /** Two panels, seconds and memory against megapixels, both logarithmic, with a line of slope one. */
 function plotSpec(points: readonly Point[]): TopLevelSpec {
   const names = [...new Set(points.map(({ work, along }) => `${work}, ${along}`))]
-  const panel = (title: string, value: (p: Point) => number) => {
+  const panel = (title: string, unit: string, value: (p: Point) => number) => {
     const values = points.map((p) => ({ line: `${p.work}, ${p.along}`, x: megapixels(p), y: value(p) }))
     const smallest = values.reduce((a, b) => (b.x < a.x ? b : a))
     const largest = Math.max(...values.map(({ x }) => x))
@@ -133,7 +133,7 @@ function plotSpec(points: readonly Point[]): TopLevelSpec {
     const axis = (field: string, text: string) => ({
       ...{ field, type: 'quantitative', title: text, scale: { type: 'log', nice: false, padding: 16 } },
     })
-    const encoding = { x: axis('x', 'megapixels of the batch'), y: axis('y', title) }
+    const encoding = { x: axis('x', 'megapixels of the batch'), y: axis('y', unit) }
     return {
       ...{ width: 380, height: 320, title: { text: title, anchor: 'start', fontSize: 13 } },
       layer: [
@@ -158,10 +158,14 @@ function plotSpec(points: readonly Point[]): TopLevelSpec {
   return {
     $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
     background: 'white',
-    config: { font: 'system-ui, sans-serif', legend: { orient: 'bottom' }, axis: { gridColor: '#e5e5e5' } },
+    config: {
+      font: 'system-ui, sans-serif',
+      legend: { orient: 'bottom', labelLimit: 240 },
+      axis: { gridColor: '#e5e5e5' },
+    },
     hconcat: [
-      panel('seconds (dashed grey: linear)', (p) => p.seconds),
-      panel('GiB above the base (dashed grey: linear)', (p) => p.bytes / 2 ** 30),
+      panel('Time (dashed grey: linear)', 'seconds', (p) => p.seconds),
+      panel('Memory above the base (dashed grey: linear)', 'GiB', (p) => p.bytes / 2 ** 30),
     ],
   } as unknown as TopLevelSpec
 }
