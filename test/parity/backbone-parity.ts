@@ -79,7 +79,7 @@ function testBatch(): ImageBatch {
  * The gates of squeeze and excitation become flat: steep ones multiply rounding with every block, until in an untrained SE-ResNet-152 the
  * engine's own outputs move by 1.5 deviations when the input moves by its last bit.
  */
-async function disturbNorms(session: Session): Promise<void> {
+export async function disturbNorms(session: Session): Promise<void> {
   for (const { name, shape, role } of await session.parameters()) {
     if (/\.fc[12]\.weight$/.test(name)) {
       const { data } = await session.getTensor(name)
@@ -95,7 +95,7 @@ async function disturbNorms(session: Session): Promise<void> {
 }
 
 /** Activations of an untrained network grow with its depth: the last convolutions are scaled to outputs of deviation 1. */
-async function scaleOutputs(session: Session, batch: ImageBatch): Promise<void> {
+export async function scaleOutputs(session: Session, batch: ImageBatch): Promise<void> {
   const { logits, deltas } = await session.forward(batch)
   for (const [name, values] of [
     ['head.cls.logits', logits],
