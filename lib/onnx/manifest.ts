@@ -74,7 +74,10 @@ const operatingPointSchema = z.object({
   sensitivity: z.number(),
   falsePositivesPerImage: z.number(),
   images: z.number().int(),
-  interval: z.tuple([z.number(), z.number()]).nullable(),
+  interval: z
+    .tuple([z.number(), z.number()])
+    .nullable()
+    .describe('of the sensitivity at this threshold, 95 % by resamples of patients'),
   pipelineHash: z.string(),
 })
 

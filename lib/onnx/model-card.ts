@@ -9,7 +9,7 @@ export function modelCard(manifest: ModelManifest): string {
     ['| | |', '|---|---|', ...rows.map(([a, b]) => `| ${a} | ${b} |`)].join('\n')
   const points = manifest.operatingPoints.map(
     (p) =>
-      `| ${p.threshold} | ${p.sensitivity} | ${p.falsePositivesPerImage} | ${p.images} | ${p.interval ? p.interval.join(' to ') : 'not measured'} |`,
+      `| ${p.threshold} | ${p.sensitivity} | ${p.falsePositivesPerImage} | ${p.images} | ${p.interval ? p.interval.map((value) => value.toFixed(3)).join(' to ') : 'not measured'} |`,
   )
   return `${[
     `# ${manifest.name} ${manifest.version}`,
@@ -41,7 +41,11 @@ export function modelCard(manifest: ModelManifest): string {
     '## Operating points',
     points.length === 0
       ? `None measured. Default threshold ${manifest.defaultThreshold}.`
-      : ['| threshold | sensitivity | FP/image | images | interval |', '|---|---|---|---|---|', ...points].join('\n'),
+      : [
+          '| threshold | sensitivity | FP/image | images | 95 % of the sensitivity |',
+          '|---|---|---|---|---|',
+          ...points,
+        ].join('\n'),
     ...accuracyParts(manifest),
     '## Where it comes from',
     table([

@@ -9,7 +9,8 @@ import { ExportError, UsageError } from '../errors.js'
 import { compareDetections, type PairedDifference } from '../evaluate/compare.js'
 import { scoredDetections } from '../evaluate/evaluate.js'
 import { frocEvents, thresholdAt } from '../evaluate/froc.js'
-import { operatingPoints } from '../evaluate/operating-points.js'
+import { operatingPoints, sensitivityIntervals } from '../evaluate/operating-points.js'
+import { groupImages } from '../evaluate/types.js'
 import { area, centre, iou } from '../geometry/boxes.js'
 import { calibrate } from '../onnx/calibrate.js'
 import {
@@ -151,20 +152,23 @@ export function measuredPoints(
     criterion: rules.criteria[0]!,
     credit: rules.credit,
   })
-  return operatingPoints(events, rules.fppi).flatMap(({ threshold, sensitivity, falsePositivesPerImage }) =>
+  const points = operatingPoints(events, rules.fppi).flatMap(({ threshold, sensitivity, falsePositivesPerImage }) =>
     threshold === null || sensitivity === null || falsePositivesPerImage === null
       ? []
-      : [
-          {
-            threshold,
-            sensitivity,
-            falsePositivesPerImage,
-            images: truth.length,
-            interval: null,
-            pipelineHash: pipelineHash(manifest),
-          },
-        ],
+      : [{ threshold, sensitivity, falsePositivesPerImage }],
   )
+  const thresholds = points.map(({ threshold }) => threshold)
+  const bootstrap = { draws: DRAWS, seed: config.run.seed }
+  const intervals = sensitivityIntervals(events, thresholds, groupImages(truth).patient, bootstrap)
+  return points.map((point, i) => {
+    const interval = intervals[i]
+    return {
+      ...point,
+      images: truth.length,
+      interval: interval ? [interval.low, interval.high] : null,
+      pipelineHash: pipelineHash(manifest),
+    }
+  })
 }
 
 function pipelineHash({ pipeline, input }: Pick<ModelManifest, 'pipeline' | 'input'>): string {

@@ -1,13 +1,14 @@
 // `export`: a checkpoint becomes an ONNX model with manifest and card, after the native engine and onnxruntime (in a child
 // process) agreed on the same images. When they do not agree, nothing is written and an older model of that name stays.
 import { existsSync } from 'node:fs'
-import { rm } from 'node:fs/promises'
+import { readFile, rm } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { diskError } from '../atomic-write.js'
 import { native, type Session } from '../binding/session.js'
 import type { DetectorConfig, ImageBatch } from '../binding/types.js'
 import { detectorConfig, padMultiple } from '../config/detector.js'
 import { phasesOf } from '../config/phases.js'
+import { presets } from '../config/presets.js'
 import { openPrepared, openReader } from '../data/prepared.js'
 import { DeviceError, UsageError } from '../errors.js'
 import {
@@ -53,6 +54,8 @@ export interface ExportOptions {
   maxDrop?: number
   /** Prepared data for parity, calibration and measurement; default: that of the training. */
   data?: string
+  /** Licence of the training data, for the record. */
+  licence?: string
   threads: number
   log?: (line: string) => void
 }
@@ -101,7 +104,7 @@ export async function exportOnnx(target: string, options: ExportOptions): Promis
       parameters: await allTensors(session),
       input: inputContract(metadata),
       classes: config.data.classes,
-      provenance: await provenanceOf(metadata, path),
+      provenance: await provenanceOf(metadata, path, options.licence ?? null),
       out: unchecked,
       graph: options.graph ?? 'detect',
       twoStep: options.twoStep ?? false,
@@ -369,19 +372,27 @@ function normalisesInGraph({ config, provenance }: CheckpointMetadata): boolean 
 async function provenanceOf(
   metadata: CheckpointMetadata,
   path: string,
+  licence: string | null,
 ): Promise<Parameters<typeof writeModel>[0]['provenance']> {
   const checkpointSha256 = await sha256OfFile(path)
-  const { dataset, tool } = metadata.provenance
+  const { dataset, tool, commit } = metadata.provenance
   return {
     run: metadata.run,
-    preset: null,
+    preset: await presetOf(path),
     semantics: metadata.config.model.semantics,
     toolVersion: tool,
-    commit: null,
+    commit,
     checkpointSha256,
-    dataset: { adapter: dataset.adapter, hash: dataset.hash, licence: null },
+    dataset: { adapter: dataset.adapter, hash: dataset.hash, licence },
     deviceUID: deviceUid(checkpointSha256),
   }
+}
+
+/** The preset that the run was started with, from its record beside the checkpoints; null when none was named or there is no record. */
+async function presetOf(checkpoint: string): Promise<string | null> {
+  const text = await readFile(join(dirname(checkpoint), '..', 'run.json'), 'utf8').catch(() => '{}')
+  const { argv = [] } = JSON.parse(text) as { argv?: string[] }
+  return argv.find((word) => Object.hasOwn(presets, word)) ?? null
 }
 
 /** Default place of an exported file: `export/` of the run folder, or beside a checkpoint that lies elsewhere. */

@@ -18,6 +18,7 @@ interface ExportFlags {
   percentile: number
   weightBits: number
   maxDrop: number
+  licence?: string
 }
 
 const PRECISIONS = ['fp32', 'fp16', 'int8'] as const
@@ -47,7 +48,10 @@ export const exportCommand: CommandFile = {
           .choices(['onnx', 'safetensors'])
           .default('onnx'),
       )
-      .option('--shape <shape>', 'dynamic, or HxW in multiples of the coarsest stride')
+      .option(
+        '--shape <shapes>',
+        'dynamic, or HxW in multiples of the coarsest stride; several with commas give a file each',
+      )
       .addOption(
         new Option('--graph <kind>', 'final boxes, or raw head outputs').choices(['detect', 'heads']).default('detect'),
       )
@@ -66,6 +70,7 @@ export const exportCommand: CommandFile = {
       .option('--percentile <p>', 'int8: share of values kept, 100 for the extremes', numberOption, 99.999)
       .option('--weight-bits <n>', 'int8: 7 for processors without VNNI', integerFrom(7), 8)
       .option('--max-drop <d>', 'largest accepted loss of AP50 or sensitivity by a variant', numberOption, 0.05)
+      .option('--licence <text>', 'licence of the training data, for manifest and model card')
       .option('--no-verify', 'write an unverified model, and say so in its record')
   },
   async run(io, global, options, [target]) {
@@ -93,47 +98,70 @@ export const exportCommand: CommandFile = {
     const { exportOnnx } = await import('../../tasks/export.js')
     await ensureAddon({ allowed: global.build, log })
     const flags = options as unknown as ExportFlags
-    const { out, shape, graph, verify } = flags
-    const outcome = await exportOnnx(target!, {
-      ...(out === undefined ? {} : { out }),
-      ...(shape === undefined ? {} : { shape }),
-      graph,
-      ...(flags.twoStep === undefined ? {} : { twoStep: flags.twoStep }),
-      verify: verify === false ? 'none' : verify,
-      ...(flags.precision === undefined ? {} : { precision: precisionList(flags.precision) }),
-      ...(flags.data === undefined ? {} : { data: flags.data }),
-      calibration: {
-        calibrationImages: flags.calibrationImages,
-        percentile: flags.percentile,
-        weightBits: flags.weightBits === 7 ? 7 : 8,
-      },
-      maxDrop: flags.maxDrop,
-      threads: chooseThreads(readMachine()).intraOp,
-      log,
-    })
-    const { model, manifest, parity } = outcome
-    if (global.json) {
-      io.stdout(`${JSON.stringify({ path: model.path, sha256: model.sha256, manifest }, null, 2)}\n`)
-      return 0
+    const { out, graph, verify } = flags
+    const outcomes: ExportOutcome[] = []
+    for (const { shape, suffix } of shapeList(flags.shape)) {
+      // Without --out the task knows the place; a suffix then needs it too.
+      const path =
+        suffix === '' ? out : `${(out ?? (await defaultOut(target!))).replace(/\.onnx$/i, '')}.${suffix}.onnx`
+      const outcome = await exportOnnx(target!, {
+        ...(path === undefined ? {} : { out: path }),
+        ...(shape === undefined ? {} : { shape }),
+        graph,
+        ...(flags.twoStep === undefined ? {} : { twoStep: flags.twoStep }),
+        verify: verify === false ? 'none' : verify,
+        ...(flags.precision === undefined ? {} : { precision: precisionList(flags.precision) }),
+        ...(flags.data === undefined ? {} : { data: flags.data }),
+        ...(flags.licence === undefined ? {} : { licence: flags.licence }),
+        calibration: {
+          calibrationImages: flags.calibrationImages,
+          percentile: flags.percentile,
+          weightBits: flags.weightBits === 7 ? 7 : 8,
+        },
+        maxDrop: flags.maxDrop,
+        threads: chooseThreads(readMachine()).intraOp,
+        log,
+      })
+      outcomes.push(outcome)
+      if (!global.json) io.stdout(describe(outcome))
     }
-    const tensors = (list: typeof model.inputs) => list.map((x) => `${x.name} ${x.type} ${x.shape}`).join(', ')
-    io.stdout(
-      [
-        `${model.path}  ${(model.bytes / 2 ** 20).toFixed(1)} MiB  opset ${model.opset}`,
-        `  sha256   ${model.sha256}`,
-        `  inputs   ${tensors(model.inputs)}`,
-        `  outputs  ${tensors(model.outputs)}`,
-        parity === null
-          ? `  parity   not verified: ${manifest.parity.reason}`
-          : `  parity   ${parity.matched} detections on ${manifest.parity.images.length} images agree: scores within ${parity.worstScore.toExponential(1)}, boxes within ${parity.worstBoxPixels.toFixed(4)} px, ${parity.borderline.length} borderline`,
-        ...(parity?.borderline ?? []).map((text) => `           ${text}`),
-        `  manifest ${outcome.manifestPath}`,
-        ...variantTable(outcome.variants),
-        '',
-      ].join('\n'),
-    )
+    if (global.json) {
+      const records = outcomes.map(({ model, manifest }) => ({ path: model.path, sha256: model.sha256, manifest }))
+      io.stdout(`${JSON.stringify(records.length === 1 ? records[0] : records, null, 2)}\n`)
+    }
     return 0
   },
+}
+
+/** The shapes of `--shape`; a single one gives the file its plain name, several add theirs to it. */
+function shapeList(text: string | undefined): { shape: string | undefined; suffix: string }[] {
+  const shapes = text?.split(',').map((shape) => shape.trim()) ?? [undefined]
+  if (shapes.length === 1) return [{ shape: shapes[0], suffix: '' }]
+  return shapes.map((shape) => ({ shape, suffix: shape! }))
+}
+
+async function defaultOut(target: string): Promise<string> {
+  const { findCheckpoint } = await import('../../tasks/checkpoint.js')
+  const { besideCheckpoint } = await import('../../tasks/export.js')
+  return besideCheckpoint((await findCheckpoint(target)).path, 'model.onnx')
+}
+
+function describe(outcome: ExportOutcome): string {
+  const { model, manifest, parity } = outcome
+  const tensors = (list: typeof model.inputs) => list.map((x) => `${x.name} ${x.type} ${x.shape}`).join(', ')
+  return [
+    `${model.path}  ${(model.bytes / 2 ** 20).toFixed(1)} MiB  opset ${model.opset}`,
+    `  sha256   ${model.sha256}`,
+    `  inputs   ${tensors(model.inputs)}`,
+    `  outputs  ${tensors(model.outputs)}`,
+    parity === null
+      ? `  parity   not verified: ${manifest.parity.reason}`
+      : `  parity   ${parity.matched} detections on ${manifest.parity.images.length} images agree: scores within ${parity.worstScore.toExponential(1)}, boxes within ${parity.worstBoxPixels.toFixed(4)} px, ${parity.borderline.length} borderline`,
+    ...(parity?.borderline ?? []).map((text) => `           ${text}`),
+    `  manifest ${outcome.manifestPath}`,
+    ...variantTable(outcome.variants),
+    '',
+  ].join('\n')
 }
 
 /** One line per variant: what it costs and gains. */
