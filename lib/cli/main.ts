@@ -24,7 +24,7 @@ import { exportCommand } from './commands/export.js'
 import { infoCommand } from './commands/info.js'
 import { predictCommand } from './commands/predict.js'
 import { reportCommand } from './commands/report.js'
-import { sweepCommand, sweepInferCommand } from './commands/sweep.js'
+import { sweepCommand, sweepInferCommand, sweepReportCommand } from './commands/sweep.js'
 import { trainCommand } from './commands/train.js'
 import type { Io } from './io.js'
 import { reportError } from './report-error.js'
@@ -43,6 +43,7 @@ const commands: readonly CommandFile[] = [
   cvCommand,
   sweepCommand,
   sweepInferCommand,
+  sweepReportCommand,
   evaluateCommand,
   compareCommand,
   reportCommand,

@@ -61,7 +61,8 @@ export interface CompareRunsResult {
   page: string | null
 }
 
-interface StoredRun extends ComparedRun {
+/** A run with the detections that it left and their ground truth; null where either is gone. */
+export interface StoredRun extends ComparedRun {
   folder: string
   predictions: Map<string, Detection[]> | null
   truth: ImageTruth[] | null
@@ -81,7 +82,7 @@ export async function compareRuns(
       fix: 'give run folders, or the folder of a sweep or of a cross-validation',
     })
   }
-  const runs = await Promise.all(folders.map((folder, i) => readRun(folder, nameIn(folders, i))))
+  const runs = await Promise.all(folders.map((folder, i) => readStoredRun(folder, nameIn(folders, i))))
   const { by = [] } = options
   const warnings = comparisonWarnings(runs)
   const differences = configDifferences(runs)
@@ -128,7 +129,8 @@ function nameIn(folders: readonly string[], i: number): string {
     : folder.split('/').slice(-3).join('/')
 }
 
-async function readRun(folder: string, name: string): Promise<StoredRun> {
+/** Reads a finished or open run. */
+export async function readStoredRun(folder: string, name: string): Promise<StoredRun> {
   const record = await readRunRecord(folder)
   const config = parse(await readFile(join(folder, 'config.resolved.yaml'), 'utf8')) as Config
   const history = parseResults(await readFile(join(folder, 'results.csv'), 'utf8').catch(() => ''))

@@ -1,4 +1,4 @@
-// `sweep` and `sweep infer`: searches over settings of training, and of what comes after the network.
+// `sweep`, `sweep report` and `sweep infer`: searches over settings of training, what they found, and settings of what comes after the network.
 import { InvalidArgumentError, Option } from 'commander'
 import { parse } from 'yaml'
 import { loadConfig } from '../../config/load.js'
@@ -79,6 +79,30 @@ export const sweepCommand: CommandFile = {
     } finally {
       unlisten()
     }
+  },
+}
+
+export const sweepReportCommand: CommandFile = {
+  name: 'sweep report',
+  summary: 'what a sweep found, as a Markdown page with a figure: every trial with intervals over patients',
+  examples: ['sweep report runs/sweep/focal', 'sweep report runs/sweep/focal --out docs/studies'],
+  declare: (command) => {
+    command
+      .argument('<dir>', 'folder of a sweep')
+      .option('--out <dir>', 'folder of NAME.md and NAME.svg (the sweep)')
+      .option('--bootstrap <n>', 'resamples of patients for the intervals (2000)', integerOption)
+      .option('--command <line...>', 'command lines that the page shows')
+  },
+  async run(io, global, options, [folder]) {
+    const { sweepReport } = await import('../../tasks/sweep-report.js')
+    const { out, bootstrap, command } = options as { out?: string; bootstrap?: number; command?: string[] }
+    const result = await sweepReport(folder!, {
+      ...(out === undefined ? {} : { out }),
+      ...(bootstrap === undefined ? {} : { bootstrap }),
+      ...(command === undefined ? {} : { commands: command }),
+    })
+    io.stdout(global.json ? `${JSON.stringify(result, null, 2)}\n` : `${result.page}\n${result.figure}\n`)
+    return 0
   },
 }
 
