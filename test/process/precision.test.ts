@@ -8,7 +8,7 @@ const skip = addonExists() ? false : 'the addon is not built'
 t.setTimeout(1_200_000)
 
 t.test('40 updates in bf16 and in fp32', { skip }, async (t) => {
-  const { worst, first, last } = await precisionDifference(t.testdir(), 40, 20)
+  const { worst, first, last } = await precisionDifference(t.testdir(), { steps: 40, window: 20 })
   t.comment(
     `smoothed losses differ by ${(100 * worst).toFixed(2)} % at most; fp32 ${first.toFixed(4)} to ${last.toFixed(4)}`,
   )
