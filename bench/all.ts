@@ -36,7 +36,7 @@ export async function benchAll(args: readonly string[]): Promise<void> {
   const program = new Command('bench all')
     .option('--only <ids...>', `these rows (${targets.map(({ id }) => id).join(', ')}); the rest stays as it is`)
     .option('--fresh', 'measure finished rows again')
-    .option('--ours', 'measure only our side of finished rows again; their peers keep their numbers')
+    .option('--side <name>', 'measure only ours or only peers; the other side keeps its numbers')
     .option('--threads <n>', 'threads of every side', Number, 1)
     .option('--clock <name>', 'wall, or processor: seconds of one thread on a machine that others use too', 'processor')
     .option('--small', 'a try at tiny sizes, one round, into the file of --out')
@@ -45,7 +45,7 @@ export async function benchAll(args: readonly string[]): Promise<void> {
   const options = program.opts<{
     only?: string[]
     fresh?: boolean
-    ours?: boolean
+    side?: string
     threads: number
     clock: string
     small?: boolean
@@ -57,21 +57,16 @@ export async function benchAll(args: readonly string[]): Promise<void> {
   if (options.clock === 'processor' && options.threads > 1)
     program.error('--threads above 1 needs --clock wall: the processor times of threads add up')
   process.env['MAMMO_BENCH_CLOCK'] = options.clock
+  if (![undefined, 'ours', 'peers'].includes(options.side)) program.error(`--side: ours or peers, got ${options.side}`)
   if (options.small && options.out === resultFile()) program.error('--small needs a file of its own: --out FILE')
   if (peerPython === undefined)
     program.error('set MAMMO_PEER_PYTHON to a Python with torch and torchvision: the table compares')
   for (const target of targets) {
     if (options.only !== undefined && !options.only.includes(target.id)) continue
     const done = readAll(options.out)?.rows.find(({ id }) => id === target.id)
-    if (done !== undefined && !options.fresh && !options.ours) continue
+    if (done !== undefined && !options.fresh && options.side === undefined) continue
     const host = await machine(options.threads)
-    const alone = options.ours && done !== undefined
-    const measured = await measureTarget(
-      alone ? { ...target, peers: {} } : target,
-      options.threads,
-      options.small ?? false,
-    )
-    const row = alone ? { ...measured, peers: done.peers } : measured
+    const row = await measureTarget(target, options.threads, options.small ?? false, options.side, done)
     // Read again: another process may have added rows of its own.
     const others = readAll(options.out)?.rows.filter(({ id }) => id !== target.id) ?? []
     const position = ({ id }: ResultRow) => targets.findIndex((target) => target.id === id)
@@ -100,11 +95,12 @@ async function measureTarget(
   target: Target,
   threads: number,
   small: boolean,
+  only: string | undefined,
+  before: ResultRow | undefined,
 ): Promise<Pick<ResultRow, 'id' | 'ours' | 'peers'>> {
-  const sides: [PeerName | 'ours', Side][] = [
-    ['ours', target.ours],
-    ...(Object.entries(target.peers) as [PeerName, Side][]),
-  ]
+  const sides = ([['ours', target.ours], ...Object.entries(target.peers)] as [PeerName | 'ours', Side][]).filter(
+    ([name]) => only === undefined || (name === 'ours') === (only === 'ours'),
+  )
   const collected = new Map<string, Measurement[]>()
   const failed = new Map<string, string>()
   const tiny = small ? shrink(target) : {}
@@ -122,10 +118,14 @@ async function measureTarget(
       }
     }
   }
-  const outcome = (name: string): Outcome =>
-    failed.has(name) ? { failed: failed.get(name)! } : summarise(collected.get(name)!)
-  const peers = Object.fromEntries(Object.keys(target.peers).map((name) => [name, outcome(name)]))
-  return { id: target.id, ours: outcome('ours'), peers }
+  const outcome = (name: string, kept: Outcome | undefined): Outcome => {
+    if (failed.has(name)) return { failed: failed.get(name)! }
+    const runs = collected.get(name)
+    return runs === undefined ? (kept ?? { failed: 'not measured' }) : summarise(runs)
+  }
+  const names = Object.keys(target.peers) as PeerName[]
+  const peers = Object.fromEntries(names.map((name) => [name, outcome(name, before?.peers[name])]))
+  return { id: target.id, ours: outcome('ours', before?.ours), peers }
 }
 
 /** Options that make a row quick, for a try of the command itself. */
