@@ -66,9 +66,16 @@ export async function benchAll(args: readonly string[]): Promise<void> {
     const done = readAll(options.out)?.rows.find(({ id }) => id === target.id)
     if (done !== undefined && !options.fresh && options.side === undefined) continue
     const host = await machine(options.threads)
-    const row = await measureTarget(target, options.threads, options.small ?? false, options.side, done)
-    // Read again: another process may have added rows of its own.
-    const others = readAll(options.out)?.rows.filter(({ id }) => id !== target.id) ?? []
+    const measured = await measureTarget(target, options.threads, options.small ?? false, options.side)
+    // Read again: another process may have added rows, or the other side of this one.
+    const present = readAll(options.out)?.rows ?? []
+    const before = present.find(({ id }) => id === target.id)
+    const row: Pick<ResultRow, 'id' | 'ours' | 'peers'> = {
+      id: target.id,
+      ours: measured.ours ?? before?.ours ?? { failed: 'not measured' },
+      peers: { ...before?.peers, ...measured.peers },
+    }
+    const others = present.filter(({ id }) => id !== target.id)
     const position = ({ id }: ResultRow) => targets.findIndex((target) => target.id === id)
     const made = { date: host.date, commit: host.commit, clock: options.clock }
     const rows = [...others, { ...row, ...made }].sort((a, b) => position(a) - position(b))
@@ -91,13 +98,13 @@ export function readAll(path: string): AllResults | undefined {
   return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as AllResults) : undefined
 }
 
+/** Both sides of a row, or the one that is asked for. */
 async function measureTarget(
   target: Target,
   threads: number,
   small: boolean,
   only: string | undefined,
-  before: ResultRow | undefined,
-): Promise<Pick<ResultRow, 'id' | 'ours' | 'peers'>> {
+): Promise<{ ours: Outcome | undefined; peers: ResultRow['peers'] }> {
   const sides = ([['ours', target.ours], ...Object.entries(target.peers)] as [PeerName | 'ours', Side][]).filter(
     ([name]) => only === undefined || (name === 'ours') === (only === 'ours'),
   )
@@ -118,14 +125,10 @@ async function measureTarget(
       }
     }
   }
-  const outcome = (name: string, kept: Outcome | undefined): Outcome => {
-    if (failed.has(name)) return { failed: failed.get(name)! }
-    const runs = collected.get(name)
-    return runs === undefined ? (kept ?? { failed: 'not measured' }) : summarise(runs)
-  }
-  const names = Object.keys(target.peers) as PeerName[]
-  const peers = Object.fromEntries(names.map((name) => [name, outcome(name, before?.peers[name])]))
-  return { id: target.id, ours: outcome('ours', before?.ours), peers }
+  const outcomes = new Map<string, Outcome>([...collected].map(([name, runs]) => [name, summarise(runs)]))
+  for (const [name, cause] of failed) outcomes.set(name, { failed: cause })
+  const { ours, ...peers } = Object.fromEntries(outcomes) as { ours?: Outcome } & ResultRow['peers']
+  return { ours, peers }
 }
 
 /** Options that make a row quick, for a try of the command itself. */
