@@ -48,12 +48,13 @@ export async function benchAblation(args: readonly string[]): Promise<void> {
     .option('--size <pixels>', 'side of the square input', Number, 512)
     .option('--rounds <n>', 'processes per row, in turn', Number, 2)
     .option('--threads <n>', 'threads of the engine', Number, 1)
+    .option('--tricks <names...>', 'these switches', Object.keys(tricks))
     .option('--out <file>', 'result file; the document is written for the default one only', resultFile())
   program.parse(args, { from: 'user' })
-  const { size, rounds, threads, out } = program.opts<{ size: number; rounds: number; threads: number; out: string }>()
+  const options = program.opts<{ size: number; rounds: number; threads: number; tricks: string[]; out: string }>()
+  const { size, rounds, threads, tricks: names, out } = options
   process.env['MAMMO_BENCH_CLOCK'] = threads === 1 ? 'processor' : 'wall'
   const setting = { height: size, width: size, batch: 1, frozenStages: 0 }
-  const names = Object.keys(tricks)
   const side = (off: readonly string[], options: Record<string, unknown> = {}): Side => ({
     ...{ name: 'mammo-retinanet', runtime: 'node', script: 'train-step', options },
     env: { MAMMO_OFF: off.join(',') },
