@@ -47,7 +47,7 @@ const program = new Command('bench')
   .option('--count <n>', "timed runs per process instead of the trial's own", Number)
   .option('--out <file>', 'result file')
   .option('--variants <text>', 'only variants whose name holds this text, such as 1024x1024')
-  .option('--sides <texts>', 'only sides whose name holds one of these texts, parted by |')
+  .option('--sides <texts>', 'only sides whose name ends with one of these texts, parted by |')
   .option('--threads <n>', 'threads of every side', Number)
   .allowExcessArguments(false)
 program.parse()
@@ -79,7 +79,7 @@ for (const word of words) {
   const trial = trials[word]!
   for (const [variant, options] of Object.entries(trial.variants)) {
     if (variants !== undefined && !variant.includes(variants)) continue
-    const chosen = (name: string) => wanted === undefined || wanted.split('|').some((text) => name.includes(text))
+    const chosen = (name: string) => wanted === undefined || wanted.split('|').some((text) => name.endsWith(text))
     const sides = trial.sides.filter((side) => (side.runtime === 'node' || python !== undefined) && chosen(side.name))
     if (sides.length === 0) continue
     const collected = new Map<Side, Measurement[]>(sides.map((side) => [side, []]))
@@ -102,7 +102,7 @@ for (const word of words) {
 const file = out ?? join(packageRoot(), 'bench', 'results', `${words.join('-')}.json`)
 await writeFileAtomic(
   file,
-  `${JSON.stringify({ schema: 'mammo-retinanet/bench@1', machine: host, rounds, rows }, null, 1)}\n`,
+  `${JSON.stringify({ schema: 'mammo-retinanet/bench@1', machine: host, clock: process.env['MAMMO_BENCH_CLOCK'] ?? 'wall', rounds, rows }, null, 1)}\n`,
 )
 process.stdout.write(
   `${tableText(rows)}\n${host.cpu}, ${host.threads} threads, ${host.date}, commit ${host.commit}\nwritten to ${file}\n`,

@@ -1,13 +1,12 @@
 """torchvision in evaluation mode: one image to detections; with `films`, whole real films one after the other."""
 import glob
 import os
-import time
 
 import numpy
 import torch
 from PIL import Image
 
-from common import measure, options, report
+from common import clock, measure, options, report
 from model import build
 
 Image.MAX_IMAGE_PIXELS = None
@@ -26,9 +25,9 @@ if options.get("films"):
         grey = torch.from_numpy(numpy.asarray(Image.open(path).convert("L"), dtype=numpy.float32) / 255)
         # As large as it is: no resize, padded to the stride inside.
         model.transform.min_size, model.transform.max_size = (min(grey.shape),), max(grey.shape)
-        start = time.perf_counter()
+        start = clock()
         run([grey[None].expand(3, -1, -1)])
-        seconds.append(time.perf_counter() - start)
+        seconds.append(clock() - start)
         pixels.append(grey.numel() / 1e6)
     report(seconds, {"megapixels": sum(pixels) / len(pixels)})
 image = [torch.rand(1, options["height"], options["width"]).expand(3, -1, -1)]

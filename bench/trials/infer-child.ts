@@ -4,7 +4,7 @@ import { readImage } from '../../lib/data/image.js'
 import { readManifest } from '../../lib/onnx/manifest.js'
 import { openOnnx } from '../../lib/onnx/runtime.js'
 import { fillInputs, planInput } from '../../lib/predict/preprocess.js'
-import { timed } from '../statistics.js'
+import { now, timed } from '../statistics.js'
 import { residentBytes, restartPeak } from './model.js'
 import { noiseFeeds } from './onnx-file.js'
 
@@ -43,10 +43,10 @@ if (films === undefined) {
   pixels = 0
   for (const film of films) {
     const image = await readImage(film, {})
-    const start = performance.now()
+    const start = now()
     const plan = planInput(image, null, manifest, {})
     for (const { feeds } of fillInputs(image, plan, manifest)) await session.run(feeds)
-    seconds.push((performance.now() - start) / 1000)
+    seconds.push(now() - start)
     pixels += (plan.canvas[0] * plan.canvas[1]) / films.length
   }
 }
