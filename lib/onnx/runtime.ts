@@ -1,5 +1,5 @@
 // Runs an ONNX file through onnxruntime-node: the only file that imports it. `run` blocks the calling thread although it returns a
-// promise, so it is called from worker threads and child processes, never from the main thread. CPU provider only.
+// promise, so it is called from worker threads and child processes, never from the main thread.
 import * as ort from 'onnxruntime-node'
 import { DataError, DeviceError } from '../errors.js'
 
@@ -15,6 +15,8 @@ export interface RuntimeOptions {
   keepMemory?: boolean
   /** Keep worker threads spinning between operators: faster alone, harmful when several workers share the cores. */
   spin?: boolean
+  /** `cpu` by default; `cuda` needs onnxruntime's own GPU libraries, which the npm package does not hold. */
+  device?: 'cpu' | 'cuda'
 }
 
 export interface OnnxSession {
@@ -31,10 +33,11 @@ export function runtimeVersion(): string {
 
 /** Loads a model. Throws DataError MODEL_MANIFEST when the file is not a model this runtime accepts. */
 export async function openOnnx(path: string, options: RuntimeOptions): Promise<OnnxSession> {
+  const { device = 'cpu' } = options
   let session: ort.InferenceSession
   try {
     session = await ort.InferenceSession.create(path, {
-      executionProviders: ['cpu'],
+      executionProviders: [device],
       intraOpNumThreads: options.threads,
       interOpNumThreads: 1,
       executionMode: 'sequential',
@@ -46,6 +49,12 @@ export async function openOnnx(path: string, options: RuntimeOptions): Promise<O
       extra: { session: { intra_op: { allow_spinning: options.spin ? '1' : '0' } } },
     })
   } catch (cause) {
+    if (device === 'cuda') {
+      throw new DeviceError('NO_CUDA', `expected onnxruntime with its CUDA provider and a GPU, got: ${reason(cause)}`, {
+        where: path,
+        fix: 'install onnxruntime-node with its GPU libraries (its install script fetches them on Linux x64 unless it is skipped), CUDA and cuDNN; or use --device cpu',
+      })
+    }
     throw new DataError('MODEL_MANIFEST', `expected an ONNX model that onnxruntime loads: ${reason(cause)}`, {
       where: path,
       fix: 'export the model again; a truncated or edited file cannot be used',

@@ -33,6 +33,7 @@ export interface WorkerSetup {
   manifest: ModelManifest
   threads: number
   spin: boolean
+  device: 'cpu' | 'cuda'
   /** Sizes (height, width) to run once before the worker is ready. */
   warmup: [number, number][]
 }

@@ -16,6 +16,8 @@ export interface DetectorOptions {
   workers?: number
   /** Threads of one worker; by default the usable cores divided by the workers. */
   threadsPerWorker?: number
+  /** `cpu` by default; `cuda` where onnxruntime-node has its GPU libraries, otherwise the load is refused. */
+  device?: 'cpu' | 'cuda'
   /** `thread` (default), or `process`: slower to start, but can be killed in the middle of a run. */
   isolation?: Isolation
   /** Calls that may wait, 16 by default; one more is refused with QUEUE_FULL. */
@@ -99,6 +101,7 @@ export async function loadDetector(model: string, options: DetectorOptions = {})
     manifest,
     threads: threadsPerWorker,
     spin: workers === 1,
+    device: options.device ?? 'cpu',
     warmup: warmupSizes(options.warmup ?? true, manifest),
   }
   const open = () => openLane(isolation, setup)

@@ -17,7 +17,8 @@ const send = (message: FromWorker) => {
 async function start(given: WorkerSetup): Promise<void> {
   setup = given
   const keepMemory = keepsMemory(given.manifest)
-  session = await openOnnx(given.model, { threads: given.threads, spin: given.spin, keepMemory })
+  const { threads, spin, device } = given
+  session = await openOnnx(given.model, { threads, spin, keepMemory, device })
   for (const [height, width] of given.warmup) {
     const source = { data: new Uint16Array(height * width), height, width }
     await predictImage(session, given.manifest, {

@@ -22,6 +22,7 @@ export interface PredictTaskOptions extends Omit<PredictOptions, 'id' | 'priorit
   workers?: number
   threadsPerWorker?: number
   isolation?: DetectorOptions['isolation']
+  device?: DetectorOptions['device']
   /** Longer side of the pictures in pixels. */
   pictureSide?: number
   /** Findings per DICOM report, the lowest scores left out; 100 by default. */
@@ -128,11 +129,12 @@ export async function predict(
 }
 
 export function openDetector(model: string, options: PredictTaskOptions): Promise<Detector> {
-  const { workers, threadsPerWorker, isolation } = options
+  const { workers, threadsPerWorker, isolation, device } = options
   return loadDetector(model, {
     ...(workers === undefined ? {} : { workers }),
     ...(threadsPerWorker === undefined ? {} : { threadsPerWorker }),
     ...(isolation === undefined ? {} : { isolation }),
+    ...(device === undefined ? {} : { device }),
   })
 }
 

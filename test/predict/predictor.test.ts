@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
@@ -283,3 +284,15 @@ t.test(
     await detector.close()
   },
 )
+
+t.test('cuda is refused where onnxruntime has no GPU libraries', async (t) => {
+  const folder = new URL('../../../node_modules/onnxruntime-node/bin/napi-v6/linux/x64/', import.meta.url)
+  if (existsSync(new URL('libonnxruntime_providers_cuda.so', folder))) {
+    t.pass('refusal', { skip: 'onnxruntime-node has its GPU libraries here' })
+    return
+  }
+  await t.rejects(loadDetector(await tinyModel(t), { device: 'cuda' }), {
+    code: 'ERR_MAMMO_NO_CUDA',
+    fix: /--device cpu/,
+  })
+})

@@ -25,6 +25,7 @@ interface PredictFlags {
   merge?: 'nms' | 'fusion'
   assumeMammogram?: boolean
   isolation?: 'thread' | 'process'
+  device?: 'cpu' | 'cuda'
   timeout?: number
   shard?: string
   resume?: boolean
@@ -79,6 +80,12 @@ export const predictCommand: CommandFile = {
       )
       .option('--assume-mammogram', 'accept files that do not call themselves mammograms')
       .option('--workers <n>', 'images at a time', integerFrom(1))
+      .addOption(
+        new Option('--device <kind>', 'cuda where onnxruntime-node has its GPU libraries; default cpu').choices([
+          'cpu',
+          'cuda',
+        ]),
+      )
       .addOption(
         new Option('--isolation <kind>', 'workers as threads, or as processes that can be killed').choices([
           'thread',
@@ -143,6 +150,7 @@ export const predictCommand: CommandFile = {
       ...(flags.merge === undefined ? {} : { merge: flags.merge }),
       ...(flags.assumeMammogram ? { assumeMammogram: true } : {}),
       ...(flags.isolation === undefined ? {} : { isolation: flags.isolation }),
+      ...(flags.device === undefined ? {} : { device: flags.device }),
       ...(flags.timeout === undefined ? {} : { timeoutMs: 1000 * flags.timeout }),
       onWarning: (path: string | null, { code, message }: { code: string; message: string }) => {
         if (!global.quiet) io.stderr(`warning ${code}: ${path === null ? '' : `${path}: `}${message}\n`)
