@@ -48,7 +48,7 @@ export async function benchAblation(args: readonly string[]): Promise<void> {
     .option('--size <pixels>', 'side of the square input', Number, 512)
     .option('--rounds <n>', 'processes per row, in turn', Number, 2)
     .option('--threads <n>', 'threads of the engine', Number, 1)
-    .option('--tricks <names...>', 'these switches', Object.keys(tricks))
+    .option('--tricks <names...>', 'these switches', switchNames())
     .option('--out <file>', 'result file; the document is written for the default one only', resultFile())
   program.parse(args, { from: 'user' })
   const options = program.opts<{ size: number; rounds: number; threads: number; tricks: string[]; out: string }>()
@@ -61,9 +61,14 @@ export async function benchAblation(args: readonly string[]): Promise<void> {
   })
   const plans: (Pick<AblationRow, 'name' | 'kind' | 'expected'> & { side: Side })[] = [
     { name: 'every trick', kind: 'all', expected: '', side: side([]) },
-    ...names.map((name) => ({ name, kind: 'without' as const, expected: tricks[name]!, side: side([name]) })),
     ...names.map((name) => ({
-      ...{ name, kind: 'only' as const, expected: tricks[name]! },
+      name,
+      kind: 'without' as const,
+      expected: tricks[name] ?? 'not predicted',
+      side: side([name]),
+    })),
+    ...names.map((name) => ({
+      ...{ name, kind: 'only' as const, expected: tricks[name] ?? 'not predicted' },
       side: side(names.filter((other) => other !== name)),
     })),
     { name: 'no trick', kind: 'none', expected: '2x', side: side(names) },
@@ -86,6 +91,12 @@ export async function benchAblation(args: readonly string[]): Promise<void> {
   await writeFileAtomic(out, `${JSON.stringify(results, null, 1)}\n`)
   process.stdout.write(`${ablationTable(results)}\n`)
   if (out === resultFile()) await writeAblationTable()
+}
+
+/** The switches that the sources have. */
+function switchNames(): string[] {
+  const header = readFileSync(join(packageRoot(), 'native', 'core', 'switches.h'), 'utf8')
+  return [...header.matchAll(/^ *bool (\w+) = true;/gm)].map(([, name]) => name!)
 }
 
 /** Writes the committed results' table into bench/README.md. */
