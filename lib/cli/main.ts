@@ -63,7 +63,9 @@ const groups: Record<string, string> = {
   config: 'show, start or describe a configuration',
 }
 
-const exitCodes = `
+const footer = `
+Options of every command: --config FILE, --set KEY=VALUE, --json, --quiet, ...: see \`mammo-retinanet --help\`.
+
 Exit codes: 0 success, 1 internal error, 2 usage or configuration, 3 data, 4 resource or environment,
 5 non-finite numbers, 6 a check failed, 129/130/143 interrupted.`
 
@@ -113,7 +115,7 @@ function makeProgram(io: Io, done: (code: number) => void): Command {
     file.declare(command)
     command.addHelpText(
       'after',
-      `\nExamples:\n${file.examples.map((e) => `  mammo-retinanet ${e}`).join('\n')}\n${exitCodes}`,
+      `\nExamples:\n${file.examples.map((e) => `  mammo-retinanet ${e}`).join('\n')}\n${footer}`,
     )
     command.action(async (...all: unknown[]) => {
       const self = all.at(-1) as Command

@@ -1,6 +1,6 @@
 // Options that divide images into parts, shared by `data prepare` and `data split`; no command.
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import type { SplitTaskOptions } from '../tasks/split.js'
+import type { SplitSummary, SplitTaskOptions } from '../tasks/split.js'
 import { integerOption } from './command.js'
 
 export interface SplitFlags {
@@ -37,6 +37,19 @@ export function splitOptions(flags: SplitFlags): SplitTaskOptions {
     ...(folds === undefined ? {} : { folds, method: split ?? 'kfold' }),
     ...(stratify === undefined ? {} : { stratify }),
   }
+}
+
+/** What a part cannot be used for: one sentence per fold and part that was asked for and has no image, or none with a lesion. */
+export function thinParts({ split, counts }: Pick<SplitSummary, 'split' | 'counts'>): string[] {
+  return counts.flatMap((parts, fold) => {
+    const where = counts.length > 1 ? `fold ${fold}: ` : ''
+    return (['train', 'val', 'test'] as const).flatMap((part, n) => {
+      if (split.ratio !== null && split.ratio[n] === 0 && parts[part].images === 0) return []
+      if (parts[part].images === 0) return [`${where}${part} has no image: too few patients for these shares`]
+      const lost = part === 'train' ? 'there is nothing to learn' : 'AP and FROC mean nothing there'
+      return parts[part].lesions === 0 ? [`${where}${part} has no lesion: ${lost}; try another --seed`] : []
+    })
+  })
 }
 
 function parseRatio(text: string): [number, number, number] {

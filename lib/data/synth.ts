@@ -1,6 +1,7 @@
 // Writes a set of synthetic mammograms in the layout of INbreast: DICOM files, contours as property lists, one table. Image k
 // depends on the seed and k alone, never on the count. What an image shows is in phantom/. No clinical evidence (datasets spec 5).
 import { createHash } from 'node:crypto'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { writeFileAtomic } from '../atomic-write.js'
 import { UsageError } from '../errors.js'
@@ -56,7 +57,7 @@ interface ImagePlan {
   date: string
 }
 
-/** Writes `count` images. Throws UsageError ARGUMENT on sizes and counts out of range. */
+/** Writes `count` images. Throws UsageError ARGUMENT on sizes and counts out of range, and where images of another call lie. */
 export async function synthesize(options: SynthOptions): Promise<SynthSummary> {
   const started = performance.now()
   const { out, count, height = 3328, width = 2560, seed = 0, quirks = false } = options
@@ -70,19 +71,19 @@ export async function synthesize(options: SynthOptions): Promise<SynthSummary> {
     )
   }
   const plans = planImages(seed, count, quirks)
+  await refuseOtherImages(join(out, 'AllDICOMs'), new Set(plans.map(fileName)))
   const rows = ['Patient ID;Patient age;Laterality;View;Acquisition date;File Name;ACR;Bi-Rads']
   let [masses, positive] = [0, 0]
   for (const plan of plans) {
     options.signal?.throwIfAborted()
-    const { breast, id, patient, shownView, index } = plan
+    const { breast, id, shownView, index } = plan
     const phantom = makePhantom({ seed, image: index, breast, view: plan.view, width, height })
-    const name = `${id}_${patient}_MG_${breast.side}_${shownView}_ANON.dcm`
     const dicom = writeGreyDicom({
       ...{ pixels: phantom.pixels, width, height, bitsStored: 12, modality: 'OT', sopClass: SECONDARY_CAPTURE },
       identity: `synthetic ${seed} ${index} ${height}x${width}`,
       description: 'SYNTHETIC PHANTOM, NOT A PATIENT',
     })
-    await writeFileAtomic(join(out, 'AllDICOMs', name), dicom)
+    await writeFileAtomic(join(out, 'AllDICOMs', fileName(plan)), dicom)
     const xml = contourXml(phantom, width, height, quirks, index)
     if (xml !== null) await writeFileAtomic(join(out, 'AllXML', `${id}.xml`), xml)
     const acr = quirks && index === 3 ? '    ' : String(breast.density)
@@ -95,6 +96,20 @@ export async function synthesize(options: SynthOptions): Promise<SynthSummary> {
   await writeFileAtomic(join(out, 'INbreast.csv'), `${rows.join('\r\n')}\r\n`)
   const patients = new Set(plans.map((plan) => plan.patient)).size
   return { folder: out, images: count, patients, masses, positive, seconds: (performance.now() - started) / 1000 }
+}
+
+const fileName = ({ id, patient, breast, shownView }: ImagePlan) =>
+  `${id}_${patient}_MG_${breast.side}_${shownView}_ANON.dcm`
+
+/** The table would not name the images of an earlier call with another seed or a larger count, and the set would be broken. */
+async function refuseOtherImages(folder: string, own: ReadonlySet<string>): Promise<void> {
+  const names = await readdir(folder).catch(() => [])
+  const other = names.filter((name) => name.endsWith('.dcm') && !own.has(name))
+  if (other.length === 0) return
+  throw new UsageError('ARGUMENT', `expected --out without other images, found ${other.length} such as ${other[0]}`, {
+    where: folder,
+    fix: 'name another folder, or remove this one',
+  })
 }
 
 /** Images patient by patient. Of four breasts in a row one has a mass; which, the seed decides. */

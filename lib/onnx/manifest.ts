@@ -2,7 +2,7 @@
 // for writer and reader. The same text without its `file` and `parity` blocks travels inside the ONNX file as metadata.
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { readFile } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { z } from 'zod'
 import { DataError } from '../errors.js'
 
@@ -170,6 +170,17 @@ export function manifestPath(model: string): string {
 /** Reads and checks the sidecar of a model. Throws DataError MODEL_MANIFEST naming the first faulty key. */
 export async function readManifest(model: string): Promise<ModelManifest> {
   const path = manifestPath(model)
+  const kind = await stat(model).catch(() => undefined)
+  if (kind === undefined || kind.isDirectory() || model.endsWith('.safetensors')) {
+    const found = kind === undefined ? 'nothing exists there' : kind.isDirectory() ? 'got a folder' : 'got a checkpoint'
+    throw new DataError('MODEL_MANIFEST', `expected an ONNX model, ${found}`, {
+      where: model,
+      fix:
+        kind === undefined
+          ? 'check the path'
+          : 'run `mammo-retinanet export` on it, and give the .onnx file that it writes',
+    })
+  }
   const fail = (message: string, cause?: unknown) =>
     new DataError('MODEL_MANIFEST', message, {
       where: path,

@@ -22,8 +22,11 @@ export interface Info {
 /** Describes `target`. Throws UsageError ARGUMENT for what it does not know, and the reader's errors for damaged files. */
 export async function describeTarget(target: string): Promise<Info> {
   const info = await stat(target).catch(() => undefined)
+  const isRun = existsSync(join(target, 'run.json'))
+  // A folder that happens to have a preset's name, as demo/ of this repository, does not hide the preset.
+  if (presets[target] !== undefined && (info === undefined || (info.isDirectory() && !isRun)))
+    return describePreset(target)
   if (info === undefined) {
-    if (presets[target] !== undefined) return describePreset(target)
     throw new UsageError(
       'ARGUMENT',
       `expected a file, a run folder or a preset (${Object.keys(presets).join(', ')}), got "${target}"`,
@@ -127,7 +130,8 @@ async function describeOnnx(path: string): Promise<Info> {
 }
 
 async function describeImage(path: string): Promise<Info> {
-  const { pixels, ...rest } = await readImage(path)
+  // Looking is not predicting: what an image may be used for is decided elsewhere.
+  const { pixels, ...rest } = await readImage(path, { assumeMammogram: true, allowForProcessing: true })
   const record = rest as Record<string, unknown>
   return {
     kind: 'image',

@@ -6,6 +6,8 @@ import t from 'tap'
 import { parse } from 'yaml'
 import type { Io } from '../../lib/cli/io.js'
 import { runCli } from '../../lib/cli/main.js'
+import { thinParts } from '../../lib/cli/split-options.js'
+import type { Split } from '../../lib/data/split.js'
 import { record, writeImages } from '../data/fixtures.js'
 
 async function run(...argv: string[]) {
@@ -169,4 +171,49 @@ t.test('options are checked before anything is read', async (t) => {
   })
   t.match(await run('data', 'prepare', 'x', '--out', 'y', '--hash-ids'), { code: 2, err: 'MAMMO_SITE_KEY' })
   t.match(await run('data', 'view', 'x'), { code: 2, err: '--out' })
+})
+
+t.test('what a newcomer gets wrong is said in one sentence', async (t) => {
+  const dir = t.testdir({ demo: {}, 'net.safetensors': '' })
+  const at = (name: string) => join(dir, name)
+  t.match(await run('data', 'prepare', at('none'), '--out', at('p')), { code: 3, err: 'nothing exists there' })
+  const synth = (...more: string[]) => run('data', 'synth', '--out', at('ph'), '--size', '128x96', '--quiet', ...more)
+  t.equal((await synth('--count', '3')).code, 0)
+  const table = await readFile(at('ph/INbreast.csv'), 'utf8')
+  t.match(await synth('--count', '2'), { code: 2, err: 'without other images, found 1' })
+  t.match(await synth('--count', '3', '--seed', '1'), { code: 2, err: 'without other images, found 3' })
+  t.equal(await readFile(at('ph/INbreast.csv'), 'utf8'), table, 'the table still names every image')
+  t.equal((await synth('--count', '4')).code, 0, 'the same set grows')
+
+  t.match(await run('predict', at('none.onnx'), at('ph'), '--out', at('o')), { code: 3, err: 'nothing exists there' })
+  t.match(await run('predict', at('net.safetensors'), at('ph'), '--out', at('o')), { code: 3, err: 'got a checkpoint' })
+  t.match(await run('predict', at('demo'), at('ph'), '--out', at('o')), { code: 3, err: 'got a folder' })
+
+  const here = process.cwd()
+  t.teardown(() => process.chdir(here))
+  process.chdir(dir)
+  t.match(await run('info', 'demo'), { code: 0, out: 'preset demo' }, 'a folder of its name does not hide a preset')
+  const [image] = await readdir(at('ph/AllDICOMs'))
+  t.match(
+    await run('info', at(`ph/AllDICOMs/${image}`)),
+    { code: 0, out: /width +96/ },
+    'secondary capture can be looked at',
+  )
+  t.match((await run('train', '--help')).out, '--set', 'the help of a command names the options of all')
+})
+
+t.test('parts without images or lesions are told', async (t) => {
+  const counts = (images: number, lesions: number) => ({ images, patients: images, positive: lesions, lesions })
+  const parts = { train: counts(4, 2), val: counts(2, 0), test: counts(0, 0) }
+  const split = (ratio: [number, number, number] | null) => ({ ratio }) as unknown as Split
+  t.strictSame(thinParts({ split: split([0.5, 0.25, 0.25]), counts: [parts] }), [
+    'val has no lesion: AP and FROC mean nothing there; try another --seed',
+    'test has no image: too few patients for these shares',
+  ])
+  t.strictSame(thinParts({ split: split([0.7, 0.3, 0]), counts: [{ ...parts, val: counts(2, 1) }] }), [])
+  t.match(thinParts({ split: split(null), counts: [{ ...parts, test: counts(1, 1) }, parts] }), [
+    /^fold 0: val/,
+    /^fold 1: val/,
+    /^fold 1: test/,
+  ])
 })

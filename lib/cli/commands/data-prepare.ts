@@ -5,7 +5,7 @@ import type { PrepareDatasetOptions } from '../../tasks/prepare.js'
 import { type CommandFile, integerFrom } from '../command.js'
 import { progressBar } from '../progress-bar.js'
 import { dataConfig, declareReading, type ReadingFlags, sourceOptions } from '../reading-options.js'
-import { declareSplit, type SplitFlags, splitOptions } from '../split-options.js'
+import { declareSplit, type SplitFlags, splitOptions, thinParts } from '../split-options.js'
 
 interface PrepareFlags extends ReadingFlags, SplitFlags {
   out: string
@@ -81,6 +81,7 @@ export const dataPrepareCommand: CommandFile = {
       ...(flags.workers === undefined ? {} : { workers: flags.workers }),
     }
     const summary = await prepareDataset(dir!, taskOptions).finally(() => bar.stop())
+    for (const line of thinParts(summary)) say(`warning: ${line}`)
     if (global.json) {
       io.stdout(`${JSON.stringify(summary, null, 2)}\n`)
       return 0

@@ -1,6 +1,6 @@
 // `data split`: divides a prepared folder anew and proves that its parts share nothing.
 import type { CommandFile } from '../command.js'
-import { declareSplit, type SplitFlags, splitOptions } from '../split-options.js'
+import { declareSplit, type SplitFlags, splitOptions, thinParts } from '../split-options.js'
 
 export const dataSplitCommand: CommandFile = {
   name: 'data split',
@@ -19,10 +19,12 @@ export const dataSplitCommand: CommandFile = {
   },
   async run(io, global, options, [dir]) {
     const { splitDataset } = await import('../../tasks/split.js')
-    const { split, counts, leaks } = await splitDataset(dir!, {
+    const summary = await splitDataset(dir!, {
       ...splitOptions(options as unknown as SplitFlags),
       ...(options.excludeRun === undefined ? {} : { excludeRuns: options.excludeRun as string[] }),
     })
+    const { split, counts, leaks } = summary
+    if (!global.quiet) for (const line of thinParts(summary)) io.stderr(`warning: ${line}\n`)
     const found = leaks.flatMap((list, fold) => list.map((leak) => ({ fold, ...leak })))
     const errors = found.filter((leak) => leak.level === 'error')
     // Images are divided one by one for comparison with published numbers only: the leak is what that method is.

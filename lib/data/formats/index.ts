@@ -1,5 +1,6 @@
 // Chooses the adapter of a dataset, by name or by what lies in the folder, and writes records in other formats. What an adapter does is in
 // its own file.
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { writeFileAtomic } from '../../atomic-write.js'
 import { DataError, UsageError } from '../../errors.js'
@@ -37,6 +38,13 @@ export interface ReadDatasetOptions extends AdapterOptions {
  */
 export async function readDataset(root: string, options: ReadDatasetOptions = {}): Promise<Dataset> {
   const { adapter: name, ...rest } = options
+  if (!existsSync(root)) {
+    throw new DataError('ANNOTATION', 'expected the folder or the annotation file of a dataset, nothing exists there', {
+      where: root,
+      fix: 'check the path',
+      details: { rule: 'data/layout' },
+    })
+  }
   const adapter = name === undefined ? await detectAdapter(root) : adapters.find((each) => each.name === name)
   if (adapter === undefined && name !== undefined) {
     throw new UsageError('ARGUMENT', `expected an adapter of ${ADAPTERS.join(', ')}, got ${name}`, {
