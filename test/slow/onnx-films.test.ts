@@ -17,9 +17,9 @@ const FAMILIES = [
     'resnext50_32x4d',
     'vgg16',
     'densenet121',
-    'mobilenet_v1',
+    'mobilenet_v1_100',
     'mobilenet_v2',
-    'mobilenet_v3',
+    'mobilenet_v3_large',
   ],
   ...['seresnet50', 'efficientnet_b0', 'convnext_tiny'],
 ]
