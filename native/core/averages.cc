@@ -21,12 +21,16 @@ AveragesInUse::AveragesInUse(const Averages& averages, const ParameterList& para
     at::Tensor value = p.value;  // a second handle to the same tensor
     trained_.emplace_back(value, value.detach());
     value.set_data(averages.at(p.name));
+    mark_changed(value);
   }
 }
 
 AveragesInUse::~AveragesInUse() {
   at::NoGradGuard no_grad;
-  for (auto& [value, own] : trained_) value.set_data(own);
+  for (auto& [value, own] : trained_) {
+    value.set_data(own);
+    mark_changed(value);
+  }
 }
 
 }  // namespace mammo

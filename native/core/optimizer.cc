@@ -233,6 +233,7 @@ void Optimizer::step(const ParameterList& parameters, const GradientScale& scale
       update_tensor(values[i], gradients[i], *states[i], rules[i]);
     return;
   }
+  for (const at::Tensor& value : values) mark_changed(value);
   const std::vector<Piece> pieces = cut(values);
   at::parallel_for(0, static_cast<int64_t>(pieces.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {

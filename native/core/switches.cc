@@ -17,7 +17,8 @@ Switches read() {
                                            {"sparse_box", &s.sparse_box},
                                            {"fold_norm", &s.fold_norm},
                                            {"level_wise", &s.level_wise},
-                                           {"fused_focal", &s.fused_focal}};
+                                           {"fused_focal", &s.fused_focal},
+                                           {"packed_conv", &s.packed_conv}};
   const char* off = std::getenv("MAMMO_OFF");
   std::istringstream list(off == nullptr ? "" : off);
   for (std::string name; std::getline(list, name, ',');) {

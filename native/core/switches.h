@@ -11,6 +11,7 @@ struct Switches {
   bool fold_norm = true;    // fixed batch norm folded into the convolution's weights
   bool level_wise = true;   // a level's heads run backward before the next level starts
   bool fused_focal = true;  // loss and gradient in one pass
+  bool packed_conv = true;  // convolution, addition and ReLU in one call where no gradient is kept
 };
 
 /// Reads MAMMO_OFF (names of the switches above, comma separated) once. Error ARGUMENT for an

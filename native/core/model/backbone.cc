@@ -1,6 +1,7 @@
 // The interpreter of backbones, their registry and their description.
 #include "core/model/backbone.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -132,6 +133,42 @@ at::Tensor activate(Op op, at::Tensor x, bool overwrite) {
   }
 }
 
+// What one call does from a convolution on: its norm, an addition, a ReLU, as far as they follow
+// and nobody else reads what is between.
+struct Chain {
+  int norm = -1;
+  int other = -1;  // the addition's other operand, to be overwritten
+  bool relu = false;
+  int last;  // the node whose value comes out
+};
+
+Chain chain_from(const Backbone& net, const Segment& segment, int conv, Phase phase) {
+  Chain chain{.last = conv};
+  const auto next_is = [&](Op op) {
+    const int next = chain.last + 1;
+    if (next >= segment.last || net.readers[chain.last] != 1) return false;
+    const Node& node = net.nodes[next];
+    return node.op == op && std::ranges::count(node.inputs, chain.last) == 1;
+  };
+  if (next_is(Op::kNorm) && folds(net.nodes[conv + 1].norm, phase)) chain.norm = ++chain.last;
+  if (next_is(Op::kAdd)) {
+    const Node& add = net.nodes[chain.last + 1];
+    const int other = add.inputs[0] == chain.last ? add.inputs[1] : add.inputs[0];
+    // Not the network's input, which is the caller's, and not a tap.
+    const bool free = other >= 0 && net.last_reader[other] == chain.last + 1 &&
+                      std::ranges::none_of(net.taps, [&](const Tap& t) { return t.node == other; });
+    if (free) {
+      chain.other = other;
+      ++chain.last;
+    }
+  }
+  if (next_is(Op::kRelu)) {
+    chain.relu = true;
+    ++chain.last;
+  }
+  return chain;
+}
+
 }  // namespace
 
 const std::vector<std::string>& backbone_names() {
@@ -157,6 +194,15 @@ at::Tensor run_segment(const Backbone& net, const Segment& segment, const at::Te
                        Phase phase, Taps& taps) {
   const int first = segment.first;
   std::vector<at::Tensor> values(segment.last - first);
+  // Early release, after node i: what nobody reads any more.
+  const auto finish = [&](int i) {
+    for (int at = first; at < i; ++at) {
+      if (net.last_reader[at] <= i && net.last_reader[at] > at) values[at - first].reset();
+    }
+    for (const Tap& tap : net.taps) {
+      if (tap.node == i) taps[tap.level] = values[i - first];
+    }
+  };
   for (int i = first; i < segment.last; ++i) {
     const Node& node = net.nodes[i];
     const auto is_folded = [&](int at) {  // a convolution that its norm executes
@@ -164,10 +210,21 @@ at::Tensor run_segment(const Backbone& net, const Segment& segment, const at::Te
              net.nodes[at + 1].op == Op::kNorm && net.nodes[at + 1].inputs[0] == at &&
              net.readers[at] == 1;
     };
-    if (is_folded(i)) continue;
     const auto value = [&](int at) -> const at::Tensor& {
       return at < first ? x : values[at - first];
     };
+    if (node.op == Op::kConv && phase == Phase::kEvaluate &&
+        packs_convolutions(value(node.inputs[0]))) {
+      const Chain chain = chain_from(net, segment, i, phase);
+      const Norm* norm = chain.norm < 0 ? nullptr : &net.nodes[chain.norm].norm;
+      const at::Tensor sum = chain.other < 0 ? at::Tensor() : value(chain.other);
+      values[chain.last - first] =
+          packed_convolve(node.conv, norm, value(node.inputs[0]), chain.relu, sum);
+      finish(chain.last);
+      i = chain.last;
+      continue;
+    }
+    if (is_folded(i)) continue;
     const auto overwritable = [&](int at) {
       return at >= first && net.readers[at] == 1 && may_overwrite(net.nodes[at].op);
     };
@@ -175,7 +232,7 @@ at::Tensor run_segment(const Backbone& net, const Segment& segment, const at::Te
     at::Tensor y;
     switch (node.op) {
       case Op::kConv:
-        y = convolve(node.conv, value(from));
+        y = convolve(node.conv, value(from), phase);
         break;
       case Op::kNorm:
         if (is_folded(from)) {
@@ -214,14 +271,8 @@ at::Tensor run_segment(const Backbone& net, const Segment& segment, const at::Te
       default:
         y = activate(node.op, value(from), overwritable(from));
     }
-    // Early release: what nobody reads any more.
-    for (int at = first; at < i; ++at) {
-      if (net.last_reader[at] == i) values[at - first].reset();
-    }
-    values[i - first] = y;
-    for (const Tap& tap : net.taps) {
-      if (tap.node == i) taps[tap.level] = y;
-    }
+    values[i - first] = std::move(y);
+    finish(i);
   }
   return values.back();
 }

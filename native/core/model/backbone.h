@@ -75,7 +75,8 @@ const std::vector<std::string>& backbone_names();
 Backbone make_backbone(const ModelConfig& config, Builder& builder);
 
 /// Output of the segment's last node for `x`, the value of its input; taps inside it are stored in
-/// `taps`. Gradients as the caller's mode says.
+/// `taps`. Gradients as the caller's mode says. Without them and in phase kEvaluate the memory of
+/// `x` may be used for the result, except the network's input and taps.
 at::Tensor run_segment(const Backbone& net, const Segment& segment, const at::Tensor& x,
                        Phase phase, Taps& taps);
 

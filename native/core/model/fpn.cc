@@ -37,10 +37,15 @@ std::vector<at::Tensor> fpn_forward(const Fpn& fpn, const Taps& taps) {
   std::map<int, at::Tensor> maps;
   at::Tensor merged;
   for (int level = 5; level >= fpn.levels.front(); --level) {
-    at::Tensor lateral = convolve(fpn.lateral.at(level), taps[level]);
-    merged = merged.defined()
-                 ? lateral.add_(at::upsample_nearest2d(merged, {lateral.size(2), lateral.size(3)}))
-                 : lateral;
+    const Conv& lateral = fpn.lateral.at(level);
+    if (merged.defined()) {
+      at::Tensor above = at::upsample_nearest2d(merged, {taps[level].size(2), taps[level].size(3)});
+      merged = packs_convolutions(taps[level])
+                   ? packed_convolve(lateral, nullptr, taps[level], /*relu=*/false, above)
+                   : convolve(lateral, taps[level]).add_(above);
+    } else {
+      merged = convolve(lateral, taps[level]);
+    }
     if (fpn.output.contains(level)) maps[level] = convolve(fpn.output.at(level), merged);
   }
   for (const auto& [level, conv] : fpn.extra) {

@@ -34,6 +34,10 @@ Heads make_heads(const ModelConfig& config, int anchors_per_cell, Builder& build
 at::Tensor tower_forward(const Tower& tower, const at::Tensor& map) {
   at::Tensor x = map;
   for (size_t i = 0; i < tower.convs.size(); ++i) {
+    if (tower.norms.empty() && packs_convolutions(x)) {
+      x = packed_convolve(tower.convs[i], nullptr, x, /*relu=*/true);
+      continue;
+    }
     x = convolve(tower.convs[i], x);
     if (!tower.norms.empty()) x = group_norm(tower.norms[i], x);
     x.relu_();

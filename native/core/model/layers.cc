@@ -42,8 +42,7 @@ std::pair<at::Tensor, int64_t> pad(const at::Tensor& x, const SlidingWindow& w, 
 
 at::Tensor convolve_with(const Conv& layer, const at::Tensor& x, const at::Tensor& weight,
                          const at::Tensor& bias) {
-  const SlidingWindow window{static_cast<int>(weight.size(2)), layer.stride, layer.border};
-  const auto [input, around] = pad(x, window, 0);
+  const auto [input, around] = pad_for(layer, x);
   const auto type = x.scalar_type();
   return at::conv2d(input, weight.to(type), bias.defined() ? bias.to(type) : bias,
                     {layer.stride, layer.stride}, {around, around}, {1, 1}, layer.groups);
@@ -60,17 +59,34 @@ int64_t SlidingWindow::output(int64_t size) const {
   return (size + before + after - kernel) / stride + 1;
 }
 
-at::Tensor convolve(const Conv& layer, const at::Tensor& x) {
+std::pair<at::Tensor, int64_t> pad_for(const Conv& layer, const at::Tensor& x) {
+  return pad(x, {static_cast<int>(layer.weight.size(2)), layer.stride, layer.border}, 0);
+}
+
+bool folds(const Norm& norm, Phase phase) {
+  const bool fixed = norm.policy == NormPolicy::kFrozen ||
+                     (norm.policy == NormPolicy::kTrain && phase == Phase::kEvaluate);
+  return fixed && switches().fold_norm;
+}
+
+FoldedConv fold(const Conv& conv, const Norm& norm) {
+  const at::Tensor scale = norm.weight * (norm.variance + norm.eps).rsqrt();
+  const at::Tensor mean = conv.bias.defined() ? norm.mean - conv.bias : norm.mean;
+  return {conv.weight * scale.view({-1, 1, 1, 1}), norm.bias - mean * scale};
+}
+
+at::Tensor convolve(const Conv& layer, const at::Tensor& x, Phase phase) {
+  if (phase == Phase::kEvaluate && packs_convolutions(x))
+    return packed_convolve(layer, nullptr, x, /*relu=*/false);
   return convolve_with(layer, x, layer.weight, layer.bias);
 }
 
 at::Tensor convolve(const Conv& conv, const Norm& norm, const at::Tensor& x, Phase phase) {
-  const bool fixed = norm.policy == NormPolicy::kFrozen ||
-                     (norm.policy == NormPolicy::kTrain && phase == Phase::kEvaluate);
-  if (!fixed || !switches().fold_norm) return normalise(norm, convolve(conv, x), phase);
-  const at::Tensor scale = norm.weight * (norm.variance + norm.eps).rsqrt();
-  const at::Tensor mean = conv.bias.defined() ? norm.mean - conv.bias : norm.mean;
-  return convolve_with(conv, x, conv.weight * scale.view({-1, 1, 1, 1}), norm.bias - mean * scale);
+  if (!folds(norm, phase)) return normalise(norm, convolve(conv, x, phase), phase);
+  if (phase == Phase::kEvaluate && packs_convolutions(x))
+    return packed_convolve(conv, &norm, x, /*relu=*/false);
+  const FoldedConv folded = fold(conv, norm);
+  return convolve_with(conv, x, folded.weight, folded.bias);
 }
 
 at::Tensor normalise(const Norm& norm, const at::Tensor& x, Phase phase) {
@@ -78,9 +94,15 @@ at::Tensor normalise(const Norm& norm, const at::Tensor& x, Phase phase) {
   const bool batch = norm.policy == NormPolicy::kTrain && phase != Phase::kEvaluate;
   // The second forward of a checkpointed block leaves the running statistics alone.
   const bool running = !batch || phase == Phase::kTrain;
-  return at::batch_norm(x, norm.weight, norm.bias, running ? norm.mean : at::Tensor(),
-                        running ? norm.variance : at::Tensor(), batch, norm.momentum, norm.eps,
-                        /*cudnn_enabled=*/true);
+  at::Tensor y = at::batch_norm(x, norm.weight, norm.bias, running ? norm.mean : at::Tensor(),
+                                running ? norm.variance : at::Tensor(), batch, norm.momentum,
+                                norm.eps, /*cudnn_enabled=*/true);
+  // The operator moves the running statistics behind the back of their version counters.
+  if (batch && running) {
+    mark_changed(norm.mean);
+    mark_changed(norm.variance);
+  }
+  return y;
 }
 
 at::Tensor group_norm(const Norm& layer, const at::Tensor& x) {
@@ -96,7 +118,7 @@ at::Tensor layer_norm(const Norm& layer, const at::Tensor& x) {
       .to(x.scalar_type())
       .permute({0, 3, 1, 2})
       // A view would be channels-last, and every convolution after it too.
-      .contiguous();
+      .contiguous(x.suggest_memory_format());
 }
 
 at::Tensor max_pool(const at::Tensor& x, const SlidingWindow& window) {
@@ -147,7 +169,8 @@ Conv Builder::conv(const std::string& name, int stage, const ConvShape& shape, I
              {},
              shape.stride,
              shape.border,
-             shape.groups};
+             shape.groups,
+             std::make_shared<PackedConv>()};
   if (shape.bias) {
     layer.bias = add(name + ".bias", stage, Role::kBias, false, at::full({shape.out}, bias));
   }

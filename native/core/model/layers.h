@@ -5,10 +5,13 @@
 
 #include <ATen/ATen.h>
 
+#include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "core/config.h"
+#include "core/model/packed_conv.h"
 #include "core/model/parameters.h"
 
 namespace mammo {
@@ -38,6 +41,7 @@ struct Conv {
   int stride;
   Border border;
   int groups = 1;
+  std::shared_ptr<PackedConv> packed{};  // empty until packed_convolve fills it
 };
 
 /// Batch norm (running statistics used, or batch statistics) or group norm, by policy.
@@ -56,7 +60,21 @@ enum class Phase {
   kRecompute,  // batch statistics; the running ones stay: second forward of a checkpointed block
 };
 
-at::Tensor convolve(const Conv& layer, const at::Tensor& x);
+/// In phase kEvaluate without gradients: as packs_convolutions says.
+at::Tensor convolve(const Conv& layer, const at::Tensor& x, Phase phase = Phase::kEvaluate);
+
+/// The input with the zeros that differ from side to side, and the padding left to the operator.
+std::pair<at::Tensor, int64_t> pad_for(const Conv& layer, const at::Tensor& x);
+
+/// True where the norm is a fixed factor and offset per channel and folding is switched on.
+bool folds(const Norm& norm, Phase phase);
+
+struct FoldedConv {
+  at::Tensor weight, bias;
+};
+
+/// The convolution that equals `conv` and then `norm` with its running statistics.
+FoldedConv fold(const Conv& conv, const Norm& norm);
 
 /// Convolution and norm. Where the statistics are fixed both are one convolution (the norm is
 /// folded into the weight).

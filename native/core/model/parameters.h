@@ -24,6 +24,10 @@ struct Parameter {
   bool trainable;  // now
 };
 
+/// For those who write into a parameter by its address or change what it stands on: whoever keeps
+/// something made from it asks its version counter.
+inline void mark_changed(const at::Tensor& value) { value.unsafeGetTensorImpl()->bump_version(); }
+
 class ParameterList {
  public:
   /// The name must be new.

@@ -64,6 +64,8 @@ BackbonePass::BackbonePass(const Retinanet& net, const at::Tensor& input, int fr
     // would save little.
     const bool first = segment.first == 0;
     const bool saved = trained && checkpoint && !first;
+    // Frozen segments hand over channels-last maps; what is trained works on NCHW.
+    if (trained) x = x.contiguous();
     if (saved) saved_.push_back({x.detach(), &segment});
     Taps taps;
     {
@@ -73,8 +75,8 @@ BackbonePass::BackbonePass(const Retinanet& net, const at::Tensor& input, int fr
     if (first && trained && checkpoint) first_ = x;
     for (int level = 2; level <= 5; ++level) {
       if (!taps[level].defined() || !reads_tap(net.fpn, level)) continue;
-      outputs_[level] = taps[level];
-      leaves_[level] = taps[level].detach().requires_grad_(trained);
+      if (trained) outputs_[level] = taps[level];
+      leaves_[level] = taps[level].contiguous().detach().requires_grad_(trained);
     }
   }
 }
