@@ -18,7 +18,9 @@ Switches read() {
                                            {"fold_norm", &s.fold_norm},
                                            {"level_wise", &s.level_wise},
                                            {"fused_focal", &s.fused_focal},
-                                           {"packed_conv", &s.packed_conv}};
+                                           {"packed_conv", &s.packed_conv},
+                                           {"winograd", &s.winograd},
+                                           {"channels_last", &s.channels_last}};
   const char* off = std::getenv("MAMMO_OFF");
   std::istringstream list(off == nullptr ? "" : off);
   for (std::string name; std::getline(list, name, ',');) {
@@ -33,11 +35,15 @@ Switches read() {
   return s;
 }
 
-}  // namespace
-
-const Switches& switches() {
-  static const Switches s = read();
+Switches& state() {
+  static Switches s = read();
   return s;
 }
+
+}  // namespace
+
+const Switches& switches() { return state(); }
+
+void set_switches(const Switches& switches) { state() = switches; }
 
 }  // namespace mammo

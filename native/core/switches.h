@@ -12,7 +12,13 @@ struct Switches {
   bool level_wise = true;   // a level's heads run backward before the next level starts
   bool fused_focal = true;  // loss and gradient in one pass
   bool packed_conv = true;  // convolution, addition and ReLU in one call where no gradient is kept
+  bool winograd = true;     // 3x3 convolutions of stride 1 by minimal filtering
+  bool channels_last = true;  // trained convolutions on channels-last maps
 };
+
+/// For tests that compare a trick with the plain way in one process: what switches() says from now
+/// on.
+void set_switches(const Switches& switches);
 
 /// Reads MAMMO_OFF (names of the switches above, comma separated) once. Error ARGUMENT for an
 /// unknown name.

@@ -110,7 +110,7 @@ void maps_have_the_announced_sizes() {
       EXPECT((map.sizes() ==
               at::IntArrayRef{1, tap.channels, sizes[tap.level][0], sizes[tap.level][1]}));
       EXPECT(at::isfinite(map).all().item<bool>());
-      EXPECT(map.is_contiguous());
+      EXPECT(map.is_contiguous(map.suggest_memory_format()));
     }
   }
 }

@@ -142,7 +142,7 @@ struct Chain {
   int last;  // the node whose value comes out
 };
 
-Chain chain_from(const Backbone& net, const Segment& segment, int conv, Phase phase) {
+Chain chain_from(const Backbone& net, const Segment& segment, int conv, Phase phase, bool adds) {
   Chain chain{.last = conv};
   const auto next_is = [&](Op op) {
     const int next = chain.last + 1;
@@ -151,7 +151,7 @@ Chain chain_from(const Backbone& net, const Segment& segment, int conv, Phase ph
     return node.op == op && std::ranges::count(node.inputs, chain.last) == 1;
   };
   if (next_is(Op::kNorm) && folds(net.nodes[conv + 1].norm, phase)) chain.norm = ++chain.last;
-  if (next_is(Op::kAdd)) {
+  if (adds && next_is(Op::kAdd)) {
     const Node& add = net.nodes[chain.last + 1];
     const int other = add.inputs[0] == chain.last ? add.inputs[1] : add.inputs[0];
     // Not the network's input, which is the caller's, and not a tap.
@@ -205,42 +205,33 @@ at::Tensor run_segment(const Backbone& net, const Segment& segment, const at::Te
   };
   for (int i = first; i < segment.last; ++i) {
     const Node& node = net.nodes[i];
-    const auto is_folded = [&](int at) {  // a convolution that its norm executes
-      return at >= first && net.nodes[at].op == Op::kConv && at + 1 < segment.last &&
-             net.nodes[at + 1].op == Op::kNorm && net.nodes[at + 1].inputs[0] == at &&
-             net.readers[at] == 1;
-    };
     const auto value = [&](int at) -> const at::Tensor& {
       return at < first ? x : values[at - first];
     };
-    if (node.op == Op::kConv && phase == Phase::kEvaluate &&
-        packs_convolutions(value(node.inputs[0]))) {
-      const Chain chain = chain_from(net, segment, i, phase);
+    if (node.op == Op::kConv) {
+      const at::Tensor& input = value(node.inputs[0]);
+      const bool packs = phase == Phase::kEvaluate && packs_convolutions(input);
+      const Chain chain = chain_from(net, segment, i, phase, /*adds=*/packs);
       const Norm* norm = chain.norm < 0 ? nullptr : &net.nodes[chain.norm].norm;
-      const at::Tensor sum = chain.other < 0 ? at::Tensor() : value(chain.other);
-      values[chain.last - first] =
-          packed_convolve(node.conv, norm, value(node.inputs[0]), chain.relu, sum);
+      at::Tensor& y = values[chain.last - first];
+      if (chain.other >= 0)
+        y = packed_convolve(node.conv, norm, input, chain.relu, value(chain.other));
+      else if (norm != nullptr)
+        y = convolve(node.conv, *norm, input, phase, chain.relu);
+      else
+        y = convolve(node.conv, input, phase, chain.relu);
       finish(chain.last);
       i = chain.last;
       continue;
     }
-    if (is_folded(i)) continue;
     const auto overwritable = [&](int at) {
       return at >= first && net.readers[at] == 1 && may_overwrite(net.nodes[at].op);
     };
     const int from = node.inputs[0];
     at::Tensor y;
     switch (node.op) {
-      case Op::kConv:
-        y = convolve(node.conv, value(from), phase);
-        break;
       case Op::kNorm:
-        if (is_folded(from)) {
-          const Node& conv = net.nodes[from];
-          y = convolve(conv.conv, node.norm, value(conv.inputs[0]), phase);
-        } else {
-          y = normalise(node.norm, value(from), phase);
-        }
+        y = normalise(node.norm, value(from), phase);
         break;
       case Op::kLayerNorm:
         y = layer_norm(node.norm, value(from));

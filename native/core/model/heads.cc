@@ -34,13 +34,9 @@ Heads make_heads(const ModelConfig& config, int anchors_per_cell, Builder& build
 at::Tensor tower_forward(const Tower& tower, const at::Tensor& map) {
   at::Tensor x = map;
   for (size_t i = 0; i < tower.convs.size(); ++i) {
-    if (tower.norms.empty() && packs_convolutions(x)) {
-      x = packed_convolve(tower.convs[i], nullptr, x, /*relu=*/true);
-      continue;
-    }
-    x = convolve(tower.convs[i], x);
-    if (!tower.norms.empty()) x = group_norm(tower.norms[i], x);
-    x.relu_();
+    const bool plain = tower.norms.empty();
+    x = convolve(tower.convs[i], x, Phase::kEvaluate, /*relu=*/plain);
+    if (!plain) x = group_norm(tower.norms[i], x).relu_();
   }
   const at::Tensor y = convolve(tower.last, x).to(at::kFloat);  // channel = anchor * per_anchor + j
   return y.permute({0, 2, 3, 1}).reshape({y.size(0), -1, tower.per_anchor});

@@ -7,6 +7,7 @@
 #include <numeric>
 #include <utility>
 
+#include "core/ops/winograd.h"
 #include "core/switches.h"
 
 namespace mammo {
@@ -41,11 +42,20 @@ std::pair<at::Tensor, int64_t> pad(const at::Tensor& x, const SlidingWindow& w, 
 }
 
 at::Tensor convolve_with(const Conv& layer, const at::Tensor& x, const at::Tensor& weight,
-                         const at::Tensor& bias) {
-  const auto [input, around] = pad_for(layer, x);
+                         const at::Tensor& bias, bool relu) {
+  const auto [padded, around] = pad_for(layer, x);
+  const at::Tensor input = layout_of_convolutions(padded);
+  if (is_plain_3x3(layer, around) && winograd_takes(input, weight))
+    return winograd_convolve(input, weight, bias, relu);
   const auto type = x.scalar_type();
-  return at::conv2d(input, weight.to(type), bias.defined() ? bias.to(type) : bias,
-                    {layer.stride, layer.stride}, {around, around}, {1, 1}, layer.groups);
+  const at::Tensor w = weight.to(type), b = bias.defined() ? bias.to(type) : bias;
+  const bool copies = layer.stride > 1 && weight.size(2) > 1 && layer.groups == 1 &&
+                      type == at::kFloat && input.is_cpu() && at::GradMode::is_enabled() &&
+                      input.is_contiguous(at::MemoryFormat::ChannelsLast) && !input.is_contiguous();
+  at::Tensor y = copies ? strided_convolve(input, w, b, layer.stride, around)
+                        : at::conv2d(input, w, b, {layer.stride, layer.stride}, {around, around},
+                                     {1, 1}, layer.groups);
+  return relu ? y.relu_() : y;
 }
 
 }  // namespace
@@ -75,18 +85,34 @@ FoldedConv fold(const Conv& conv, const Norm& norm) {
   return {conv.weight * scale.view({-1, 1, 1, 1}), norm.bias - mean * scale};
 }
 
-at::Tensor convolve(const Conv& layer, const at::Tensor& x, Phase phase) {
-  if (phase == Phase::kEvaluate && packs_convolutions(x))
-    return packed_convolve(layer, nullptr, x, /*relu=*/false);
-  return convolve_with(layer, x, layer.weight, layer.bias);
+at::Tensor layout_of_convolutions(const at::Tensor& x) {
+#if defined(__x86_64__)
+  if (switches().channels_last && x.is_cpu() && x.scalar_type() == at::kFloat)
+    return x.contiguous(at::MemoryFormat::ChannelsLast);
+#endif
+  return x.contiguous();
 }
 
-at::Tensor convolve(const Conv& conv, const Norm& norm, const at::Tensor& x, Phase phase) {
-  if (!folds(norm, phase)) return normalise(norm, convolve(conv, x, phase), phase);
+bool is_plain_3x3(const Conv& layer, int64_t around) {
+  return layer.weight.size(2) == 3 && layer.stride == 1 && layer.groups == 1 && around == 1;
+}
+
+at::Tensor convolve(const Conv& layer, const at::Tensor& x, Phase phase, bool relu) {
   if (phase == Phase::kEvaluate && packs_convolutions(x))
-    return packed_convolve(conv, &norm, x, /*relu=*/false);
+    return packed_convolve(layer, nullptr, x, relu);
+  return convolve_with(layer, x, layer.weight, layer.bias, relu);
+}
+
+at::Tensor convolve(const Conv& conv, const Norm& norm, const at::Tensor& x, Phase phase,
+                    bool relu) {
+  if (!folds(norm, phase)) {
+    at::Tensor y = normalise(norm, convolve(conv, x, phase), phase);
+    return relu ? y.relu_() : y;
+  }
+  if (phase == Phase::kEvaluate && packs_convolutions(x))
+    return packed_convolve(conv, &norm, x, relu);
   const FoldedConv folded = fold(conv, norm);
-  return convolve_with(conv, x, folded.weight, folded.bias);
+  return convolve_with(conv, x, folded.weight, folded.bias, relu);
 }
 
 at::Tensor normalise(const Norm& norm, const at::Tensor& x, Phase phase) {
@@ -94,15 +120,15 @@ at::Tensor normalise(const Norm& norm, const at::Tensor& x, Phase phase) {
   const bool batch = norm.policy == NormPolicy::kTrain && phase != Phase::kEvaluate;
   // The second forward of a checkpointed block leaves the running statistics alone.
   const bool running = !batch || phase == Phase::kTrain;
-  at::Tensor y = at::batch_norm(x, norm.weight, norm.bias, running ? norm.mean : at::Tensor(),
-                                running ? norm.variance : at::Tensor(), batch, norm.momentum,
-                                norm.eps, /*cudnn_enabled=*/true);
-  // The operator moves the running statistics behind the back of their version counters.
+  // The operator moves the running statistics behind the back of their version counters. Before it,
+  // since it keeps them for its backward.
   if (batch && running) {
     mark_changed(norm.mean);
     mark_changed(norm.variance);
   }
-  return y;
+  return at::batch_norm(x, norm.weight, norm.bias, running ? norm.mean : at::Tensor(),
+                        running ? norm.variance : at::Tensor(), batch, norm.momentum, norm.eps,
+                        /*cudnn_enabled=*/true);
 }
 
 at::Tensor group_norm(const Norm& layer, const at::Tensor& x) {

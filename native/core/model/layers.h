@@ -60,8 +60,16 @@ enum class Phase {
   kRecompute,  // batch statistics; the running ones stay: second forward of a checkpointed block
 };
 
-/// In phase kEvaluate without gradients: as packs_convolutions says.
-at::Tensor convolve(const Conv& layer, const at::Tensor& x, Phase phase = Phase::kEvaluate);
+/// max(0, conv(x)) with `relu`. In phase kEvaluate without gradients as packed_conv.h does it, else
+/// 3x3 windows of stride 1 as ops/winograd.h does, the rest as at::conv2d.
+at::Tensor convolve(const Conv& layer, const at::Tensor& x, Phase phase = Phase::kEvaluate,
+                    bool relu = false);
+
+/// The memory format that convolutions work on: what comes from elsewhere goes through here once.
+at::Tensor layout_of_convolutions(const at::Tensor& x);
+
+/// Stride 1, one group, one pixel around: what ops/winograd.h computes. `around` as of pad_for.
+bool is_plain_3x3(const Conv& layer, int64_t around);
 
 /// The input with the zeros that differ from side to side, and the padding left to the operator.
 std::pair<at::Tensor, int64_t> pad_for(const Conv& layer, const at::Tensor& x);
@@ -76,9 +84,10 @@ struct FoldedConv {
 /// The convolution that equals `conv` and then `norm` with its running statistics.
 FoldedConv fold(const Conv& conv, const Norm& norm);
 
-/// Convolution and norm. Where the statistics are fixed both are one convolution (the norm is
-/// folded into the weight).
-at::Tensor convolve(const Conv& conv, const Norm& norm, const at::Tensor& x, Phase phase);
+/// Convolution, norm and, with `relu`, ReLU. Where the statistics are fixed the first two are one
+/// convolution (the norm is folded into the weight).
+at::Tensor convolve(const Conv& conv, const Norm& norm, const at::Tensor& x, Phase phase,
+                    bool relu = false);
 
 /// The norm alone.
 at::Tensor normalise(const Norm& norm, const at::Tensor& x, Phase phase);

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "core/model/layers.h"
+#include "core/ops/winograd.h"
 #include "core/switches.h"
 
 namespace mammo {
@@ -85,21 +86,25 @@ at::Tensor packed_convolve(const Conv& conv, const Norm* norm, const at::Tensor&
       dilation{1, 1};
   PackedConv& packed = *conv.packed;
   std::vector<uint64_t> now = sources(conv, norm);
-  if (packed.sources != now) {
+  const bool changed = packed.sources != now;
+  const bool winograd = is_plain_3x3(conv, around) && winograd_takes(input, conv.weight);
+  at::Tensor& form = winograd ? packed.winograd : packed.weight;
+  if (changed || !form.defined()) {
     const FoldedConv folded =
         norm == nullptr ? FoldedConv{conv.weight, conv.bias} : fold(conv, *norm);
-    packed.weight =
-        operators()->reorder.call(folded.weight.detach().contiguous(at::MemoryFormat::ChannelsLast),
-                                  padding, stride, dilation, conv.groups, input.sizes());
-    packed.bias = folded.bias;
-    packed.sources = std::move(now);
+    if (changed) packed = {{}, {}, folded.bias, std::move(now)};
+    form = winograd ? winograd_transform(folded.weight)
+                    : operators()->reorder.call(
+                          folded.weight.detach().contiguous(at::MemoryFormat::ChannelsLast),
+                          padding, stride, dilation, conv.groups, input.sizes());
   }
+  if (sum.defined()) sum = sum.contiguous(at::MemoryFormat::ChannelsLast);
+  if (winograd) return winograd_convolve(input, conv.weight, packed.bias, relu, sum, form);
   const OptionalTensor bias = packed.bias.defined() ? OptionalTensor(packed.bias) : std::nullopt;
   if (!sum.defined()) {
     return operators()->pointwise.call(input, packed.weight, bias, padding, stride, dilation,
                                        conv.groups, relu ? "relu" : "none", Scalars(), "");
   }
-  sum = sum.contiguous(at::MemoryFormat::ChannelsLast);
   operators()->pointwise_add.call(sum, input, packed.weight, bias, padding, stride, dilation,
                                   conv.groups, "add", std::nullopt, relu ? Text("relu") : Text(),
                                   Scalars(), relu ? Text("") : Text());

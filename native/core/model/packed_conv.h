@@ -1,6 +1,7 @@
-// Convolutions where no gradient is kept, on the CPU: one call of oneDNN for convolution, bias,
-// addition and ReLU, on channels-last maps, with weights that were folded and laid out once. Not
-// for training what lies behind: layers.h decides who comes here.
+// Convolutions where no gradient is kept, on the CPU: one call for convolution, bias, addition and
+// ReLU, on channels-last maps, with weights that were folded and laid out once. Plain 3x3 windows
+// go to ops/winograd.h, all others to oneDNN. Not for training what lies behind: layers.h decides
+// who comes here.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -12,9 +13,10 @@ namespace mammo {
 struct Conv;
 struct Norm;
 
-/// The weights of one convolution as oneDNN wants them, and what they were made from.
+/// The weights of one convolution in the forms that its callers want, and what they were made from.
 struct PackedConv {
-  at::Tensor weight;              // opaque
+  at::Tensor weight;              // oneDNN's, opaque
+  at::Tensor winograd;            // winograd_transform's
   at::Tensor bias;                // [out] or undefined
   std::vector<uint64_t> sources;  // addresses and versions of the parameters
 };

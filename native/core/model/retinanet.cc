@@ -64,8 +64,7 @@ BackbonePass::BackbonePass(const Retinanet& net, const at::Tensor& input, int fr
     // would save little.
     const bool first = segment.first == 0;
     const bool saved = trained && checkpoint && !first;
-    // Frozen segments hand over channels-last maps; what is trained works on NCHW.
-    if (trained) x = x.contiguous();
+    if (trained) x = layout_of_convolutions(x);
     if (saved) saved_.push_back({x.detach(), &segment});
     Taps taps;
     {
@@ -76,7 +75,7 @@ BackbonePass::BackbonePass(const Retinanet& net, const at::Tensor& input, int fr
     for (int level = 2; level <= 5; ++level) {
       if (!taps[level].defined() || !reads_tap(net.fpn, level)) continue;
       if (trained) outputs_[level] = taps[level];
-      leaves_[level] = taps[level].contiguous().detach().requires_grad_(trained);
+      leaves_[level] = layout_of_convolutions(taps[level]).detach().requires_grad_(trained);
     }
   }
 }

@@ -110,8 +110,7 @@ MAMMO_INLINE void read(typename S::V& value, bool inside, const float* x, const 
                        int64_t at) {
   using V = typename S::V;
   value = inside ? *reinterpret_cast<const V*>(x + at) : V{};
-  if (inside && gate != nullptr)
-    value = *reinterpret_cast<const V*>(gate + at) > V{} ? value : V{};
+  if (inside && gate != nullptr) value = *reinterpret_cast<const V*>(gate + at) > V{} ? value : V{};
 }
 
 // v[position][...] = B^T d B of the tile's 4x4 pixels, `stride` floats between positions.
@@ -421,7 +420,8 @@ void winograd_weight_gradient(const WinogradShape& s, const float* x, const floa
       multiply(s, count, begin, end, v, z, sums);
     });
     for (size_t c = 0; c < bias.size(); ++c) {
-      for (int64_t i = 0; i < pieces; ++i) bias[c] += bias_rows[i * s.out + static_cast<int64_t>(c)];
+      for (int64_t i = 0; i < pieces; ++i)
+        bias[c] += bias_rows[i * s.out + static_cast<int64_t>(c)];
     }
   }
   for (size_t c = 0; c < bias.size(); ++c) db[c] = static_cast<float>(bias[c]);

@@ -1,0 +1,148 @@
+// Checks, memory and the autograd nodes around the kernels.
+#include "core/ops/winograd.h"
+
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "core/error.h"
+#include "core/ops/cpu/winograd.h"
+#include "core/switches.h"
+
+namespace mammo {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+constexpr auto kLast = at::MemoryFormat::ChannelsLast;
+
+at::Tensor channels_last(const at::Tensor& t) { return t.contiguous(kLast); }
+
+const float* data(const at::Tensor& t) { return t.defined() ? t.const_data_ptr<float>() : nullptr; }
+
+cpu::WinogradShape shape_of(const at::Tensor& x, int64_t out) {
+  return {x.size(0), x.size(2), x.size(3), x.size(1), out};
+}
+
+at::Tensor transform(const at::Tensor& weight, bool turned) {
+  const int64_t out = weight.size(0), in = weight.size(1);
+  const at::Tensor plain = weight.detach().contiguous();
+  at::Tensor result =
+      at::empty({turned ? cpu::winograd_weight_size(out, in) : cpu::winograd_weight_size(in, out)});
+  cpu::winograd_weights(data(plain), in, out, turned, result.data_ptr<float>());
+  return result;
+}
+
+// x and gate channels-last; the result too.
+at::Tensor run(const at::Tensor& x, const at::Tensor& transformed, int64_t out,
+               const cpu::WinogradExtras& extras, at::Tensor y) {
+  const cpu::WinogradShape shape = shape_of(x, out);
+  if (!y.defined()) y = at::empty({shape.images, out, shape.rows, shape.cols}, x.options(), kLast);
+  const int threads = at::get_num_threads();
+  at::Tensor scratch = at::empty({cpu::winograd_scratch_size(shape, threads)});
+  cpu::winograd_convolve(shape, data(x), data(transformed), extras, y.data_ptr<float>(),
+                         scratch.data_ptr<float>(), threads);
+  return y;
+}
+
+struct WinogradNode : torch::autograd::Function<WinogradNode> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
+                            const at::Tensor& bias, bool relu) {
+    const at::Tensor input = channels_last(x);
+    at::Tensor y = run(input, transform(weight, false), weight.size(0),
+                       {nullptr, data(bias), nullptr, relu}, {});
+    context->save_for_backward({input, weight, relu ? y : at::Tensor()});
+    context->saved_data["bias"] = bias.defined() && bias.requires_grad();
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list upstream) {
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], weight = saved[1], gate = saved[2];
+    const at::Tensor dy = channels_last(upstream[0]);
+    at::Tensor dx, dw, db;
+    if (context->needs_input_grad(0)) {
+      dx = run(dy, transform(weight, true), x.size(1), {data(gate), nullptr, nullptr, false}, {});
+    }
+    if (context->needs_input_grad(1)) {
+      const cpu::WinogradShape shape = shape_of(x, weight.size(0));
+      dw = at::empty(weight.sizes(), weight.options());
+      if (context->saved_data["bias"].toBool()) db = at::empty({weight.size(0)}, weight.options());
+      at::Tensor scratch = at::empty({cpu::winograd_gradient_scratch_size(shape)});
+      cpu::winograd_weight_gradient(shape, data(x), data(dy), data(gate), dw.data_ptr<float>(),
+                                    db.defined() ? db.data_ptr<float>() : nullptr,
+                                    scratch.data_ptr<float>());
+    } else if (context->saved_data["bias"].toBool()) {
+      db = (gate.defined() ? dy * (gate > 0) : dy).sum({0, 2, 3});
+    }
+    return {dx, dw, db, at::Tensor()};
+  }
+};
+
+struct StridedNode : torch::autograd::Function<StridedNode> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
+                            const at::Tensor& bias, int64_t stride, int64_t padding) {
+    context->save_for_backward({x, weight});
+    context->saved_data["bias"] = bias.defined() && bias.requires_grad();
+    context->saved_data["stride"] = stride;
+    context->saved_data["padding"] = padding;
+    return at::conv2d(x, weight, bias, {stride, stride}, {padding, padding});
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list upstream) {
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], weight = saved[1], dy = upstream[0];
+    const int64_t stride = context->saved_data["stride"].toInt();
+    const int64_t padding = context->saved_data["padding"].toInt();
+    const bool bias = context->saved_data["bias"].toBool();
+    const auto gradients = [&](const at::Tensor& dy, const at::Tensor& x,
+                               std::array<bool, 3> wanted) {
+      return at::convolution_backward(
+          dy, x, weight, at::OptionalIntArrayRef(at::IntArrayRef{weight.size(0)}), {stride, stride},
+          {padding, padding}, {1, 1}, false, {0, 0}, 1, wanted);
+    };
+    at::Tensor dx, dw, db;
+    if (context->needs_input_grad(0)) dx = std::get<0>(gradients(dy, x, {true, false, false}));
+    if (context->needs_input_grad(1) || bias) {
+      std::tie(std::ignore, dw, db) =
+          gradients(dy.contiguous(), x.contiguous(), {false, context->needs_input_grad(1), bias});
+    }
+    return {dx, dw, db, at::Tensor(), at::Tensor()};
+  }
+};
+
+}  // namespace
+
+bool winograd_takes(const at::Tensor& x, const at::Tensor& weight) {
+  // Fewer tiles do not pay for the transform of the weights.
+  constexpr int64_t kTiles = 64;
+  return switches().winograd && x.is_cpu() && x.scalar_type() == at::kFloat &&
+         cpu::winograd_runs() && weight.size(0) % 16 == 0 && weight.size(1) % 16 == 0 &&
+         x.size(0) * ((x.size(2) + 1) / 2) * ((x.size(3) + 1) / 2) >= kTiles;
+}
+
+at::Tensor winograd_transform(const at::Tensor& weight) { return transform(weight, false); }
+
+at::Tensor winograd_convolve(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                             bool relu, const at::Tensor& sum, const at::Tensor& transformed) {
+  if (weight.dim() != 4 || weight.size(2) != 3 || weight.size(3) != 3 || x.dim() != 4 ||
+      x.size(1) != weight.size(1)) {
+    throw Error("INTERNAL", "winograd: expected x [n, in, h, w] and weights [out, in, 3, 3]");
+  }
+  const bool last = x.is_contiguous(kLast);
+  at::Tensor y;
+  if (at::GradMode::is_enabled()) {
+    y = WinogradNode::apply(x, weight, bias, relu);
+  } else {
+    y = run(channels_last(x), transformed.defined() ? transformed : transform(weight, false),
+            weight.size(0), {nullptr, data(bias), data(sum), relu}, sum);
+  }
+  return last ? y : y.contiguous();
+}
+
+at::Tensor strided_convolve(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                            int64_t stride, int64_t padding) {
+  return StridedNode::apply(x, weight, bias, stride, padding);
+}
+
+}  // namespace mammo

@@ -1,0 +1,30 @@
+// Trained convolutions on the CPU: 3x3 windows of stride 1 by Winograd's method (cpu/winograd.h) in
+// all three directions, with the ReLU behind them, and strided windows whose weight gradient is
+// taken on NCHW copies. Values and gradients equal the plain convolution to rounding.
+#pragma once
+
+#include <ATen/ATen.h>
+
+namespace mammo {
+
+/// Whether winograd_convolve takes a convolution of x with weight [out, in, 3, 3], stride 1, one
+/// group and one pixel of padding: float32 on an x86 CPU, channels in multiples of 16 and enough
+/// pixels to be worth the transform of the weights.
+bool winograd_takes(const at::Tensor& x, const at::Tensor& weight);
+
+/// The weights in the form of the product, float32 [16, ...]; for winograd_convolve without
+/// gradients.
+at::Tensor winograd_transform(const at::Tensor& weight);
+
+/// max(0, conv(x) + sum) where all but the convolution may be left out, in the memory format of x.
+/// `sum`, which is overwritten by the result, and `transformed` only where no gradient is kept.
+at::Tensor winograd_convolve(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                             bool relu, const at::Tensor& sum = {},
+                             const at::Tensor& transformed = {});
+
+/// at::conv2d of channels-last x with a stride, whose weight gradient is three times slower on that
+/// format than on NCHW: its backward copies for it.
+at::Tensor strided_convolve(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                            int64_t stride, int64_t padding);
+
+}  // namespace mammo
