@@ -195,8 +195,7 @@ Conv Builder::conv(const std::string& name, int stage, const ConvShape& shape, I
              {},
              shape.stride,
              shape.border,
-             shape.groups,
-             std::make_shared<PackedConv>()};
+             shape.groups};
   if (shape.bias) {
     layer.bias = add(name + ".bias", stage, Role::kBias, false, at::full({shape.out}, bias));
   }

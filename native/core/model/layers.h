@@ -41,7 +41,7 @@ struct Conv {
   int stride;
   Border border;
   int groups = 1;
-  std::shared_ptr<PackedConv> packed{};  // empty until packed_convolve fills it
+  std::shared_ptr<PackedConv> packed = std::make_shared<PackedConv>();  // filled when used
 };
 
 /// Batch norm (running statistics used, or batch statistics) or group norm, by policy.

@@ -50,6 +50,10 @@ const std::optional<Operators>& operators() {
   return found;
 }
 
+// Larger transforms are made anew for every call: they belong to small maps of many channels, cost
+// a hundredth of the whole pass and would be the largest thing in memory after it.
+constexpr int64_t kKept = 1 << 20;
+
 // Every way to change a parameter changes one of these: the optimiser and the averages of weights
 // bump the version by hand.
 std::vector<uint64_t> sources(const Conv& conv, const Norm* norm) {
@@ -88,15 +92,17 @@ at::Tensor packed_convolve(const Conv& conv, const Norm* norm, const at::Tensor&
   std::vector<uint64_t> now = sources(conv, norm);
   const bool changed = packed.sources != now;
   const bool winograd = is_plain_3x3(conv, around) && winograd_takes(input, conv.weight);
-  at::Tensor& form = winograd ? packed.winograd : packed.weight;
+  at::Tensor& kept = winograd ? packed.winograd : packed.weight;
+  at::Tensor form = kept;
   if (changed || !form.defined()) {
     const FoldedConv folded =
         norm == nullptr ? FoldedConv{conv.weight, conv.bias} : fold(conv, *norm);
-    if (changed) packed = {{}, {}, folded.bias, std::move(now)};
     form = winograd ? winograd_transform(folded.weight)
                     : operators()->reorder.call(
                           folded.weight.detach().contiguous(at::MemoryFormat::ChannelsLast),
                           padding, stride, dilation, conv.groups, input.sizes());
+    if (changed) packed = {{}, {}, folded.bias, std::move(now)};
+    if (!winograd || form.numel() <= kKept) kept = form;
   }
   if (sum.defined()) sum = sum.contiguous(at::MemoryFormat::ChannelsLast);
   if (winograd) return winograd_convolve(input, conv.weight, packed.bias, relu, sum, form);
