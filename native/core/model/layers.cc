@@ -126,8 +126,10 @@ at::Tensor normalise(const Norm& norm, const at::Tensor& x, Phase phase) {
     mark_changed(norm.mean);
     mark_changed(norm.variance);
   }
-  return at::batch_norm(x, norm.weight, norm.bias, running ? norm.mean : at::Tensor(),
-                        running ? norm.variance : at::Tensor(), batch, norm.momentum, norm.eps,
+  // Over channels-last maps LibTorch sums the statistics in float32, over NCHW in float64.
+  return at::batch_norm(batch ? x.contiguous() : x, norm.weight, norm.bias,
+                        running ? norm.mean : at::Tensor(), running ? norm.variance : at::Tensor(),
+                        batch, norm.momentum, norm.eps,
                         /*cudnn_enabled=*/true);
 }
 

@@ -18,7 +18,15 @@ constexpr auto kLast = at::MemoryFormat::ChannelsLast;
 
 at::Tensor channels_last(const at::Tensor& t) { return t.contiguous(kLast); }
 
-const float* data(const at::Tensor& t) { return t.defined() ? t.const_data_ptr<float>() : nullptr; }
+const float* data(const at::Tensor& t) {
+  return t.defined() && t.numel() > 0 ? t.const_data_ptr<float>() : nullptr;
+}
+
+// Autograd nodes take no undefined tensors: what is missing is an empty one.
+at::Tensor argument(const at::Tensor& t, const at::Tensor& like) {
+  return t.defined() ? t : at::empty({0}, like.options());
+}
+at::Tensor value(const at::Tensor& t) { return t.numel() > 0 ? t : at::Tensor(); }
 
 cpu::WinogradShape shape_of(const at::Tensor& x, int64_t out) {
   return {x.size(0), x.size(2), x.size(3), x.size(1), out};
@@ -52,7 +60,7 @@ struct WinogradNode : torch::autograd::Function<WinogradNode> {
     at::Tensor y = run(input, transform(weight, false), weight.size(0),
                        {nullptr, data(bias), nullptr, relu}, {});
     context->save_for_backward({input, weight, relu ? y : at::Tensor()});
-    context->saved_data["bias"] = bias.defined() && bias.requires_grad();
+    context->saved_data["bias"] = bias.requires_grad();
     return y;
   }
 
@@ -83,10 +91,10 @@ struct StridedNode : torch::autograd::Function<StridedNode> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
                             const at::Tensor& bias, int64_t stride, int64_t padding) {
     context->save_for_backward({x, weight});
-    context->saved_data["bias"] = bias.defined() && bias.requires_grad();
+    context->saved_data["bias"] = bias.requires_grad();
     context->saved_data["stride"] = stride;
     context->saved_data["padding"] = padding;
-    return at::conv2d(x, weight, bias, {stride, stride}, {padding, padding});
+    return at::conv2d(x, weight, value(bias), {stride, stride}, {padding, padding});
   }
 
   static variable_list backward(AutogradContext* context, variable_list upstream) {
@@ -132,7 +140,7 @@ at::Tensor winograd_convolve(const at::Tensor& x, const at::Tensor& weight, cons
   const bool last = x.is_contiguous(kLast);
   at::Tensor y;
   if (at::GradMode::is_enabled()) {
-    y = WinogradNode::apply(x, weight, bias, relu);
+    y = WinogradNode::apply(x, weight, argument(bias, weight), relu);
   } else {
     y = run(channels_last(x), transformed.defined() ? transformed : transform(weight, false),
             weight.size(0), {nullptr, data(bias), data(sum), relu}, sum);
@@ -142,7 +150,7 @@ at::Tensor winograd_convolve(const at::Tensor& x, const at::Tensor& weight, cons
 
 at::Tensor strided_convolve(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                             int64_t stride, int64_t padding) {
-  return StridedNode::apply(x, weight, bias, stride, padding);
+  return StridedNode::apply(x, weight, argument(bias, weight), stride, padding);
 }
 
 }  // namespace mammo
