@@ -44,8 +44,7 @@ std::pair<at::Tensor, int64_t> pad(const at::Tensor& x, const SlidingWindow& w, 
 at::Tensor convolve_with(const Conv& layer, const at::Tensor& x, const at::Tensor& weight,
                          const at::Tensor& bias, bool relu) {
   const auto [padded, around] = pad_for(layer, x);
-  // Other numbers of channels on channels-last maps end in a corrupt heap in the backward of
-  // oneDNN: the three-class reference model, with 8, 12 or 27 channels, shows it.
+  // Only such channels were measured to gain from channels-last maps.
   const bool whole = weight.size(0) % 16 == 0 && weight.size(1) % 16 == 0;
   const at::Tensor input = whole ? layout_of_convolutions(padded) : padded.contiguous();
   if (is_plain_3x3(layer, around) && winograd_takes(input, weight))
@@ -139,7 +138,9 @@ at::Tensor normalise(const Norm& norm, const at::Tensor& x, Phase phase) {
 at::Tensor group_norm(const Norm& layer, const at::Tensor& x) {
   const int64_t groups = std::gcd<int64_t>(32, x.size(1));
   // In float32 under reduced precision: the statistics run over whole maps.
-  return at::group_norm(x.to(at::kFloat), groups, layer.weight, layer.bias, layer.eps)
+  // On NCHW: LibTorch's backward over channels-last maps reads outside its buffers (segmentation
+  // fault in GroupNormBackwardKernelImplChannelsLastInternal, LibTorch 2.13).
+  return at::group_norm(x.to(at::kFloat).contiguous(), groups, layer.weight, layer.bias, layer.eps)
       .to(x.scalar_type());
 }
 
