@@ -33,8 +33,11 @@ Heads make_heads(const ModelConfig& config, int anchors_per_cell, Builder& build
 
 at::Tensor tower_forward(const Tower& tower, const at::Tensor& map) {
   at::Tensor x = map;
+  const bool plain = tower.norms.empty();
+  // One change of layout before the tower instead of two around each of its convolutions.
+  if (plain && !tower.convs.empty() && takes_winograd(tower.convs.front(), /*around=*/1, map))
+    x = map.contiguous(at::MemoryFormat::ChannelsLast);
   for (size_t i = 0; i < tower.convs.size(); ++i) {
-    const bool plain = tower.norms.empty();
     x = convolve(tower.convs[i], x, Phase::kEvaluate, /*relu=*/plain);
     if (!plain) x = group_norm(tower.norms[i], x).relu_();
   }

@@ -44,11 +44,10 @@ std::pair<at::Tensor, int64_t> pad(const at::Tensor& x, const SlidingWindow& w, 
 at::Tensor convolve_with(const Conv& layer, const at::Tensor& x, const at::Tensor& weight,
                          const at::Tensor& bias, bool relu) {
   const auto [padded, around] = pad_for(layer, x);
+  if (takes_winograd(layer, around, padded)) return winograd_convolve(padded, weight, bias, relu);
   // Only such channels were measured to gain from channels-last maps.
   const bool whole = weight.size(0) % 16 == 0 && weight.size(1) % 16 == 0;
   const at::Tensor input = whole ? layout_of_convolutions(padded) : padded.contiguous();
-  if (is_plain_3x3(layer, around) && winograd_takes(input, weight))
-    return winograd_convolve(input, weight, bias, relu);
   const auto type = x.scalar_type();
   const at::Tensor w = weight.to(type), b = bias.defined() ? bias.to(type) : bias;
   const bool copies = layer.stride > 1 && weight.size(2) > 1 && layer.groups == 1 &&
@@ -95,8 +94,9 @@ at::Tensor layout_of_convolutions(const at::Tensor& x) {
   return x.contiguous();
 }
 
-bool is_plain_3x3(const Conv& layer, int64_t around) {
-  return layer.weight.size(2) == 3 && layer.stride == 1 && layer.groups == 1 && around == 1;
+bool takes_winograd(const Conv& layer, int64_t around, const at::Tensor& x) {
+  return switches().winograd && layer.weight.size(2) == 3 && layer.stride == 1 &&
+         layer.groups == 1 && around == 1 && winograd_takes(x, layer.weight);
 }
 
 at::Tensor convolve(const Conv& layer, const at::Tensor& x, Phase phase, bool relu) {

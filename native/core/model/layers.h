@@ -68,8 +68,9 @@ at::Tensor convolve(const Conv& layer, const at::Tensor& x, Phase phase = Phase:
 /// The memory format that convolutions work on: what comes from elsewhere goes through here once.
 at::Tensor layout_of_convolutions(const at::Tensor& x);
 
-/// Stride 1, one group, one pixel around: what ops/winograd.h computes. `around` as of pad_for.
-bool is_plain_3x3(const Conv& layer, int64_t around);
+/// Whether ops/winograd.h computes this convolution of x: a 3x3 window of stride 1, one group and
+/// one pixel around (`around` as of pad_for), large enough, and the trick is not turned off.
+bool takes_winograd(const Conv& layer, int64_t around, const at::Tensor& x);
 
 /// The input with the zeros that differ from side to side, and the padding left to the operator.
 std::pair<at::Tensor, int64_t> pad_for(const Conv& layer, const at::Tensor& x);

@@ -91,7 +91,7 @@ at::Tensor packed_convolve(const Conv& conv, const Norm* norm, const at::Tensor&
   PackedConv& packed = *conv.packed;
   std::vector<uint64_t> now = sources(conv, norm);
   const bool changed = packed.sources != now;
-  const bool winograd = is_plain_3x3(conv, around) && winograd_takes(input, conv.weight);
+  const bool winograd = takes_winograd(conv, around, input);
   at::Tensor& kept = winograd ? packed.winograd : packed.weight;
   at::Tensor form = kept;
   if (changed || !form.defined()) {

@@ -6,7 +6,6 @@
 
 #include "core/error.h"
 #include "core/ops/cpu/winograd.h"
-#include "core/switches.h"
 
 namespace mammo {
 namespace {
@@ -17,6 +16,11 @@ using torch::autograd::variable_list;
 constexpr auto kLast = at::MemoryFormat::ChannelsLast;
 
 at::Tensor channels_last(const at::Tensor& t) { return t.contiguous(kLast); }
+
+// y, channels-last, in the memory format of x.
+at::Tensor like(const at::Tensor& x, const at::Tensor& y) {
+  return x.is_contiguous(kLast) ? y : y.contiguous();
+}
 
 const float* data(const at::Tensor& t) {
   return t.defined() && t.numel() > 0 ? t.const_data_ptr<float>() : nullptr;
@@ -56,17 +60,18 @@ at::Tensor run(const at::Tensor& x, const at::Tensor& transformed, int64_t out,
 struct WinogradNode : torch::autograd::Function<WinogradNode> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
                             const at::Tensor& bias, bool relu) {
-    const at::Tensor input = channels_last(x);
-    at::Tensor y = run(input, transform(weight, false), weight.size(0),
-                       {nullptr, data(bias), nullptr, relu}, {});
-    context->save_for_backward({input, weight, relu ? y : at::Tensor()});
+    const at::Tensor y = like(x, run(channels_last(x), transform(weight, false), weight.size(0),
+                                     {nullptr, data(bias), nullptr, relu}, {}));
+    // As they came and as they go: others keep them too. The backward lays them out again.
+    context->save_for_backward({x, weight, relu ? y : at::Tensor()});
     context->saved_data["bias"] = bias.requires_grad();
     return y;
   }
 
   static variable_list backward(AutogradContext* context, variable_list upstream) {
     const variable_list saved = context->get_saved_variables();
-    const at::Tensor &x = saved[0], weight = saved[1], gate = saved[2];
+    const at::Tensor x = channels_last(saved[0]), weight = saved[1];
+    const at::Tensor gate = saved[2].defined() ? channels_last(saved[2]) : saved[2];
     const at::Tensor dy = channels_last(upstream[0]);
     at::Tensor dx, dw, db;
     if (context->needs_input_grad(0)) {
@@ -124,8 +129,8 @@ struct StridedNode : torch::autograd::Function<StridedNode> {
 bool winograd_takes(const at::Tensor& x, const at::Tensor& weight) {
   // Fewer tiles do not pay for the transform of the weights.
   constexpr int64_t kTiles = 64;
-  return switches().winograd && x.is_cpu() && x.scalar_type() == at::kFloat &&
-         cpu::winograd_runs() && weight.size(0) % 16 == 0 && weight.size(1) % 16 == 0 &&
+  return x.is_cpu() && x.scalar_type() == at::kFloat && cpu::winograd_runs() &&
+         weight.size(0) % 16 == 0 && weight.size(1) % 16 == 0 &&
          x.size(0) * ((x.size(2) + 1) / 2) * ((x.size(3) + 1) / 2) >= kTiles;
 }
 
@@ -137,15 +142,11 @@ at::Tensor winograd_convolve(const at::Tensor& x, const at::Tensor& weight, cons
       x.size(1) != weight.size(1)) {
     throw Error("INTERNAL", "winograd: expected x [n, in, h, w] and weights [out, in, 3, 3]");
   }
-  const bool last = x.is_contiguous(kLast);
-  at::Tensor y;
-  if (at::GradMode::is_enabled()) {
-    y = WinogradNode::apply(x, weight, argument(bias, weight), relu);
-  } else {
-    y = run(channels_last(x), transformed.defined() ? transformed : transform(weight, false),
-            weight.size(0), {nullptr, data(bias), data(sum), relu}, sum);
-  }
-  return last ? y : y.contiguous();
+  if (at::GradMode::is_enabled())
+    return WinogradNode::apply(x, weight, argument(bias, weight), relu);
+  return like(x,
+              run(channels_last(x), transformed.defined() ? transformed : transform(weight, false),
+                  weight.size(0), {nullptr, data(bias), data(sum), relu}, sum));
 }
 
 at::Tensor strided_convolve(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
