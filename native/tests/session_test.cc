@@ -416,7 +416,8 @@ void fp16_clips_what_fp32_clips() {
     apart += std::pow(x[i] - y[i], 2);
   }
   EXPECT_NEAR(std::sqrt(moved), 0.05, 1e-5);
-  // Clipped one by one, the tensors with the smallest and least exact gradients weigh as much as any.
+  // Clipped one by one, the tensors with the smallest and least exact gradients weigh as much as
+  // any.
   EXPECT_NEAR(std::sqrt(apart / moved), 0, 0.2);
 }
 
