@@ -19,7 +19,6 @@ const tricks: Record<string, string> = {
   fused_focal: '1.01x',
   packed_conv: '1.0x here: only where no gradient is kept',
   winograd: '1.4x: two thirds of the work are 3x3 convolutions, with 2.25 times fewer multiplications',
-  channels_last: '1.05x',
 }
 
 const settings: Record<string, { options: Record<string, unknown>; expected: string }> = {

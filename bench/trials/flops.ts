@@ -4,6 +4,7 @@ import type { ModelConfig, ParameterInfo } from '../../lib/binding/types.js'
 import { backboneOf } from '../../lib/config/backbones.js'
 import { gridSizes } from '../../lib/geometry/anchors.js'
 import { countWindows } from '../../lib/onnx/layers.js'
+import { now } from '../statistics.js'
 
 /** Multiply-adds of one image by part; norms, additions and activations are left out. */
 export async function networkMacs(
@@ -40,8 +41,13 @@ export async function networkMacs(
   return { body, rest }
 }
 
-/** GFLOP/s of a 3x3 convolution with 256 channels at 128 x 128, the best of ten runs. */
+/** GFLOP/s of a 3x3 convolution with 256 channels at 128 x 128, ten runs: the best by wall time, the mean in processor time. */
 export async function convolutionCeiling(): Promise<number> {
+  const start = now()
   const { gflop, seconds } = await native().runOp('convolution', { channels: 256, height: 128, width: 128, repeat: 10 })
-  return (gflop as number) / Math.min(...(seconds as Float64Array))
+  const runs = seconds as Float64Array
+  return (
+    (gflop as number) /
+    (process.env['MAMMO_BENCH_CLOCK'] === 'processor' ? (now() - start) / runs.length : Math.min(...runs))
+  )
 }

@@ -19,8 +19,7 @@ Switches read() {
                                            {"level_wise", &s.level_wise},
                                            {"fused_focal", &s.fused_focal},
                                            {"packed_conv", &s.packed_conv},
-                                           {"winograd", &s.winograd},
-                                           {"channels_last", &s.channels_last}};
+                                           {"winograd", &s.winograd}};
   const char* off = std::getenv("MAMMO_OFF");
   std::istringstream list(off == nullptr ? "" : off);
   for (std::string name; std::getline(list, name, ',');) {

@@ -13,9 +13,6 @@ struct Switches {
   bool fused_focal = true;  // loss and gradient in one pass
   bool packed_conv = true;  // convolution, addition and ReLU in one call where no gradient is kept
   bool winograd = true;     // 3x3 convolutions of stride 1 by minimal filtering
-  // Trained convolutions on channels-last maps. Off: with it recomputed gradients of some backbones
-  // leave their tolerance (backbone_test). Only set_switches turns it on.
-  bool channels_last = false;
 };
 
 /// For tests that compare a trick with the plain way in one process: what switches() says from now

@@ -21,7 +21,7 @@ using namespace mammo;
 
 namespace {
 
-constexpr Switches kPlain{false, false, false, false, false, false, false, false};
+constexpr Switches kPlain{false, false, false, false, false, false, false};
 
 struct With {
   explicit With(const Switches& s) : before(switches()) { set_switches(s); }
@@ -121,24 +121,6 @@ void winograd_is_the_same_with_any_threads() {
   for (size_t i = 0; i < 4; ++i) EXPECT(at::equal(results[0][i], results[1][i]));
 }
 
-void strided_weight_gradient_is_the_same() {
-  for (const int64_t kernel : {3, 7}) {
-    std::vector<at::Tensor> results[2];
-    for (const bool copies : {false, true}) {
-      at::Tensor x = noise({2, 16, 19, 22}, 1);
-      if (copies) x = x.contiguous(at::MemoryFormat::ChannelsLast);
-      x.requires_grad_(true);
-      at::Tensor w = noise({24, 16, kernel, kernel}, 2).requires_grad_(true);
-      at::Tensor b = noise({24}, 3).requires_grad_(true);
-      const at::Tensor y = copies ? strided_convolve(x, w, b, 2, kernel / 2)
-                                  : at::conv2d(x, w, b, {2, 2}, {kernel / 2, kernel / 2});
-      torch::autograd::backward({y}, {noise(y.sizes(), 4)});
-      results[copies] = {y.detach(), x.grad(), w.grad(), b.grad()};
-    }
-    for (size_t i = 0; i < 4; ++i) EXPECT(relative(results[1][i], results[0][i]) < 2e-6);
-  }
-}
-
 constexpr int64_t kHeight = 128, kWidth = 96;
 
 ImageBatch images(int channels) {
@@ -214,10 +196,9 @@ void expect_equal(const Outcome& a, const Outcome& b, double tolerance, const st
 // seen).
 void every_switch_alone_changes_nothing() {
   const std::vector<std::pair<const char*, bool Switches::*>> all{
-      {"sparse_box", &Switches::sparse_box},      {"fold_norm", &Switches::fold_norm},
-      {"level_wise", &Switches::level_wise},      {"fused_focal", &Switches::fused_focal},
-      {"packed_conv", &Switches::packed_conv},    {"winograd", &Switches::winograd},
-      {"channels_last", &Switches::channels_last}};
+      {"sparse_box", &Switches::sparse_box},   {"fold_norm", &Switches::fold_norm},
+      {"level_wise", &Switches::level_wise},   {"fused_focal", &Switches::fused_focal},
+      {"packed_conv", &Switches::packed_conv}, {"winograd", &Switches::winograd}};
   const SessionConfig c = config("resnet18", NormPolicy::kFrozen, 2);
   Session session(c);
   const Outcome plain = [&] {
@@ -259,12 +240,13 @@ void all_together_change_nothing() {
     SessionConfig c = config(backbone, norm, frozen);
     if (std::string_view(backbone).find("resnet") != 0) c.detector.model.stem_width = 64;
     c.detector.model.checkpoint_activations = checkpoint;
+    // DenseNet's taps end without a norm, so that deltas are large and overlaps of the box loss
+    // flip between its branches.
+    if (std::string_view(backbone) == "densenet121") c.detector.loss.box = BoxLossKind::kSmoothL1;
     Session fast(c), slow(c);
     const Outcome a = outcome(fast, 3);
     const With with(kPlain);
-    // DenseNet's taps end without a norm: deltas are so large that kinks of the box loss count.
-    const bool kinks = std::string_view(backbone) == "densenet121";
-    expect_equal(a, outcome(slow, 3), kinks ? 5e-3 : 2e-4, backbone);
+    expect_equal(a, outcome(slow, 3), 2e-4, backbone);
   }
 }
 
@@ -322,7 +304,6 @@ int main() {
   check::run("winograd computes what is asked", winograd_computes_what_is_asked);
   check::run("winograd is the same with any threads", winograd_is_the_same_with_any_threads);
   at::set_num_threads(1);
-  check::run("strided weight gradient is the same", strided_weight_gradient_is_the_same);
   check::run("laid out weights follow their parameters", laid_out_weights_follow_their_parameters);
   check::run("every switch alone changes nothing", every_switch_alone_changes_nothing);
   check::run("all together change nothing", all_together_change_nothing);

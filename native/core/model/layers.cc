@@ -45,17 +45,10 @@ at::Tensor convolve_with(const Conv& layer, const at::Tensor& x, const at::Tenso
                          const at::Tensor& bias, bool relu) {
   const auto [padded, around] = pad_for(layer, x);
   if (takes_winograd(layer, around, padded)) return winograd_convolve(padded, weight, bias, relu);
-  // Only such channels were measured to gain from channels-last maps.
-  const bool whole = weight.size(0) % 16 == 0 && weight.size(1) % 16 == 0;
-  const at::Tensor input = whole ? layout_of_convolutions(padded) : padded.contiguous();
   const auto type = x.scalar_type();
   const at::Tensor w = weight.to(type), b = bias.defined() ? bias.to(type) : bias;
-  const bool copies = layer.stride > 1 && weight.size(2) > 1 && layer.groups == 1 &&
-                      type == at::kFloat && input.is_cpu() && at::GradMode::is_enabled() &&
-                      input.is_contiguous(at::MemoryFormat::ChannelsLast) && !input.is_contiguous();
-  at::Tensor y = copies ? strided_convolve(input, w, b, layer.stride, around)
-                        : at::conv2d(input, w, b, {layer.stride, layer.stride}, {around, around},
-                                     {1, 1}, layer.groups);
+  at::Tensor y = at::conv2d(padded.contiguous(), w, b, {layer.stride, layer.stride},
+                            {around, around}, {1, 1}, layer.groups);
   return relu ? y.relu_() : y;
 }
 
@@ -84,14 +77,6 @@ FoldedConv fold(const Conv& conv, const Norm& norm) {
   const at::Tensor scale = norm.weight * (norm.variance + norm.eps).rsqrt();
   const at::Tensor mean = conv.bias.defined() ? norm.mean - conv.bias : norm.mean;
   return {conv.weight * scale.view({-1, 1, 1, 1}), norm.bias - mean * scale};
-}
-
-at::Tensor layout_of_convolutions(const at::Tensor& x) {
-#if defined(__x86_64__)
-  if (switches().channels_last && x.is_cpu() && x.scalar_type() == at::kFloat)
-    return x.contiguous(at::MemoryFormat::ChannelsLast);
-#endif
-  return x.contiguous();
 }
 
 bool takes_winograd(const Conv& layer, int64_t around, const at::Tensor& x) {

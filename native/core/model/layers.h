@@ -65,9 +65,6 @@ enum class Phase {
 at::Tensor convolve(const Conv& layer, const at::Tensor& x, Phase phase = Phase::kEvaluate,
                     bool relu = false);
 
-/// The memory format that convolutions work on: what comes from elsewhere goes through here once.
-at::Tensor layout_of_convolutions(const at::Tensor& x);
-
 /// Whether ops/winograd.h computes this convolution of x: a 3x3 window of stride 1, one group and
 /// one pixel around (`around` as of pad_for), large enough, and the trick is not turned off.
 bool takes_winograd(const Conv& layer, int64_t around, const at::Tensor& x);

@@ -64,7 +64,8 @@ BackbonePass::BackbonePass(const Retinanet& net, const at::Tensor& input, int fr
     // would save little.
     const bool first = segment.first == 0;
     const bool saved = trained && checkpoint && !first;
-    if (trained) x = layout_of_convolutions(x);
+    // Frozen convolutions leave channels-last maps, trained ones work on NCHW.
+    if (trained) x = x.contiguous();
     if (saved) saved_.push_back({x.detach(), &segment});
     Taps taps;
     {
@@ -75,7 +76,7 @@ BackbonePass::BackbonePass(const Retinanet& net, const at::Tensor& input, int fr
     for (int level = 2; level <= 5; ++level) {
       if (!taps[level].defined() || !reads_tap(net.fpn, level)) continue;
       if (trained) outputs_[level] = taps[level];
-      leaves_[level] = layout_of_convolutions(taps[level]).detach().requires_grad_(trained);
+      leaves_[level] = taps[level].contiguous().detach().requires_grad_(trained);
     }
   }
 }

@@ -30,7 +30,6 @@ const float* data(const at::Tensor& t) {
 at::Tensor argument(const at::Tensor& t, const at::Tensor& like) {
   return t.defined() ? t : at::empty({0}, like.options());
 }
-at::Tensor value(const at::Tensor& t) { return t.numel() > 0 ? t : at::Tensor(); }
 
 cpu::WinogradShape shape_of(const at::Tensor& x, int64_t out) {
   return {x.size(0), x.size(2), x.size(3), x.size(1), out};
@@ -92,38 +91,6 @@ struct WinogradNode : torch::autograd::Function<WinogradNode> {
   }
 };
 
-struct StridedNode : torch::autograd::Function<StridedNode> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
-                            const at::Tensor& bias, int64_t stride, int64_t padding) {
-    context->save_for_backward({x, weight});
-    context->saved_data["bias"] = bias.requires_grad();
-    context->saved_data["stride"] = stride;
-    context->saved_data["padding"] = padding;
-    return at::conv2d(x, weight, value(bias), {stride, stride}, {padding, padding});
-  }
-
-  static variable_list backward(AutogradContext* context, variable_list upstream) {
-    const variable_list saved = context->get_saved_variables();
-    const at::Tensor &x = saved[0], weight = saved[1], dy = upstream[0];
-    const int64_t stride = context->saved_data["stride"].toInt();
-    const int64_t padding = context->saved_data["padding"].toInt();
-    const bool bias = context->saved_data["bias"].toBool();
-    const auto gradients = [&](const at::Tensor& dy, const at::Tensor& x,
-                               std::array<bool, 3> wanted) {
-      return at::convolution_backward(
-          dy, x, weight, at::OptionalIntArrayRef(at::IntArrayRef{weight.size(0)}), {stride, stride},
-          {padding, padding}, {1, 1}, false, {0, 0}, 1, wanted);
-    };
-    at::Tensor dx, dw, db;
-    if (context->needs_input_grad(0)) dx = std::get<0>(gradients(dy, x, {true, false, false}));
-    if (context->needs_input_grad(1) || bias) {
-      std::tie(std::ignore, dw, db) =
-          gradients(dy.contiguous(), x.contiguous(), {false, context->needs_input_grad(1), bias});
-    }
-    return {dx, dw, db, at::Tensor(), at::Tensor()};
-  }
-};
-
 }  // namespace
 
 bool winograd_takes(const at::Tensor& x, const at::Tensor& weight) {
@@ -147,11 +114,6 @@ at::Tensor winograd_convolve(const at::Tensor& x, const at::Tensor& weight, cons
   return like(x,
               run(channels_last(x), transformed.defined() ? transformed : transform(weight, false),
                   weight.size(0), {nullptr, data(bias), data(sum), relu}, sum));
-}
-
-at::Tensor strided_convolve(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                            int64_t stride, int64_t padding) {
-  return StridedNode::apply(x, weight, argument(bias, weight), stride, padding);
 }
 
 }  // namespace mammo

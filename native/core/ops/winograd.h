@@ -1,6 +1,6 @@
-// Trained convolutions on the CPU: 3x3 windows of stride 1 by Winograd's method (cpu/winograd.h) in
-// all three directions, with the ReLU behind them, and strided windows whose weight gradient is
-// taken on NCHW copies. Values and gradients equal the plain convolution to rounding.
+// 3x3 convolutions of stride 1 on the CPU by Winograd's method (cpu/winograd.h), in all three
+// directions and with the ReLU behind them. Values and gradients equal the plain convolution to
+// rounding.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -21,10 +21,5 @@ at::Tensor winograd_transform(const at::Tensor& weight);
 at::Tensor winograd_convolve(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                              bool relu, const at::Tensor& sum = {},
                              const at::Tensor& transformed = {});
-
-/// at::conv2d of channels-last x with a stride, whose weight gradient is three times slower on that
-/// format than on NCHW: its backward copies for it.
-at::Tensor strided_convolve(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                            int64_t stride, int64_t padding);
 
 }  // namespace mammo
