@@ -1,8 +1,11 @@
 // Writes a file so that a reader or a crash never sees half of it: temporary name, fsync, rename, fsync of the folder.
 import { randomBytes } from 'node:crypto'
-import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, readdir, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { DeviceError } from './errors.js'
+
+/** Temporary names that writeFileAtomic gives. */
+const UNFINISHED = /^\..+\.[0-9a-f]{8}\.tmp$/
 
 /** Writes `data`, or its parts one after the other, to `path`, creating its folder. Throws DeviceError DISK_FULL when there is no room; the old file then stays. */
 export async function writeFileAtomic(path: string, data: string | Uint8Array | readonly Uint8Array[]): Promise<void> {
@@ -23,6 +26,18 @@ export async function writeFileAtomic(path: string, data: string | Uint8Array | 
     await rm(temporary, { force: true })
     throw diskError(cause, path)
   }
+}
+
+/** Removes what a killed process left half written below `folder`. Only for who holds the folder's lock: a living writer would fail. */
+export async function removeUnfinished(folder: string): Promise<void> {
+  const entries = await readdir(folder, { withFileTypes: true, recursive: true }).catch(
+    (error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return []
+      throw error
+    },
+  )
+  for (const { name, parentPath } of entries)
+    if (UNFINISHED.test(name)) await rm(join(parentPath, name), { force: true })
 }
 
 function isList(data: string | Uint8Array | readonly Uint8Array[]): data is readonly Uint8Array[] {

@@ -1,9 +1,9 @@
 // One process at a time: a lock file names the process that holds it. A lock whose process is gone (killed, machine restarted) is
 // taken over. Used for run folders, watched folders and journals; whoever only reads needs none.
-import { readFileSync } from 'node:fs'
-import { link, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { existsSync, readFileSync } from 'node:fs'
+import { link, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
-import { basename } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { diskError } from './atomic-write.js'
 import { UsageError } from './errors.js'
 
@@ -22,16 +22,18 @@ export async function lockFile(path: string, what: string): Promise<() => Promis
   const own: Holder = { pid: process.pid, host: hostname(), started: startOf(process.pid) }
   const temporary = `${path}.${process.pid}.${++taken}.tmp`
   try {
-    await writeFile(temporary, `${JSON.stringify(own)}\n`).catch((error) => {
-      throw diskError(error, path)
-    })
     // A link appears whole or not at all, and only one process can make it.
     for (let attempt = 0; attempt < 3; attempt++) {
       try {
+        await writeFile(temporary, `${JSON.stringify(own)}\n`)
         await link(temporary, path)
+        // What cannot be removed is no reason to fail.
+        await removeUnfinished(path).catch(() => undefined)
         return () => rm(path, { force: true })
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw diskError(error, path)
+        // ENOENT: whoever got the lock meanwhile removed the temporary file.
+        if (!['EEXIST', 'ENOENT'].includes((error as NodeJS.ErrnoException).code ?? '') || !existsSync(dirname(path)))
+          throw diskError(error, path)
       }
       const text = await readFile(path, 'utf8').catch(() => '')
       const holder = parseHolder(text)
@@ -46,6 +48,12 @@ export async function lockFile(path: string, what: string): Promise<() => Promis
 
 /** Makes the names of temporary files differ within one process. */
 let taken = 0
+
+/** Temporary files of processes that were killed while they took this lock. */
+async function removeUnfinished(path: string): Promise<void> {
+  const left = (name: string) => name.startsWith(`${basename(path)}.`) && name.endsWith('.tmp')
+  for (const name of await readdir(dirname(path))) if (left(name)) await rm(join(dirname(path), name), { force: true })
+}
 
 /** Another process may have taken the stale lock over between the reading and now: then it gets it back. */
 async function removeStale(path: string, text: string, aside: string): Promise<void> {

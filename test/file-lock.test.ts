@@ -50,3 +50,14 @@ t.test('a torn lock is taken over; one of another machine is respected', async (
   writeFileSync(join(folder, 'run.lock'), JSON.stringify({ pid: 1, host: 'elsewhere', started: null }))
   await t.rejects(lockRun(folder), { code: 'ERR_MAMMO_BUSY', where: /run\.lock/, fix: /remove run\.lock/ })
 })
+
+t.test('temporary files of killed processes are removed by the next holder', async (t) => {
+  const folder = t.testdir({ 'run.lock.123.1.tmp': '{"pid"', 'other.lock.123.1.tmp': '' })
+  const unlock = await lockRun(folder)
+  t.strictSame(readdirSync(folder).sort(), ['other.lock.123.1.tmp', 'run.lock'])
+  await unlock()
+})
+
+t.test('a folder that is not there', async (t) => {
+  await t.rejects(lockRun(join(t.testdir(), 'nothing')), { code: 'ENOENT' })
+})

@@ -2,7 +2,7 @@
 // on one file system, so a file is in exactly one of the four places whenever the power goes. Knows nothing of images.
 import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { syncFolder, writeFileAtomic } from '../atomic-write.js'
+import { removeUnfinished, syncFolder, writeFileAtomic } from '../atomic-write.js'
 import { UsageError } from '../errors.js'
 import { lockFile } from '../file-lock.js'
 
@@ -42,6 +42,7 @@ export interface Inbox {
 export async function openInbox(folder: string, { settleMs, claimName }: InboxOptions): Promise<Inbox> {
   for (const state of STATES) await mkdir(join(folder, state), { recursive: true })
   const unlock = await lockFile(join(folder, 'claimed', LOCK), 'a folder that nobody else watches')
+  await removeUnfinished(join(folder, 'failed'))
   const seen = new Map<string, { size: number; mtimeMs: number; since: number }>()
   const path = (state: State, name: string) => join(folder, state, name)
   let arriving = 0

@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { extname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { removeUnfinished } from '../atomic-write.js'
 import type { PredictedFile } from '../predict/dicom/studies.js'
 import { openInbox, STATES } from '../predict/inbox.js'
 import { type JournalEntry, openJournal } from '../predict/journal.js'
@@ -58,6 +59,7 @@ export async function watch(model: string, folder: string, options: WatchOptions
     closers.push(() => inbox.close())
     const journal = await openJournal(join(options.out, 'journal.jsonl'), { ...run, resume: true })
     closers.push(() => journal.close())
+    await removeUnfinished(options.out)
     for (const name of journal.entries.keys()) taken.add(name)
     // Put away with another --out, and so unknown to this journal: still nobody's name to take.
     for (const file of await inbox.putAway()) taken.add(resultName(file))

@@ -64,6 +64,9 @@ const inStudy = (study: string) => [...PLAIN_PATIENT, { tag: 0x0020000d, vr: 'UI
 for (const isolation of ['thread', 'process']) {
   t.test(`killed again and again: no file is lost or doubled (${isolation})`, async (t) => {
     const { model, inbox, out } = await setting(t)
+    // Left by a kill between the writing of a reason and its rename.
+    mkdirSync(join(inbox, 'failed'))
+    writeFileSync(join(inbox, 'failed', '.x.png.reason.json.0123abcd.tmp'), '')
     const sent = new Map<string, string>()
     const send = (name: string, bytes: Uint8Array) => {
       writeFileSync(join(inbox, `${name}.part`), bytes)
