@@ -2,7 +2,7 @@
 // description; it knows how native/core works (folded norms and in-place ReLU share a buffer, heads run level by level, a
 // checkpointed backbone keeps block ends), not how fast a machine is. Checked against measured peaks in test/train/cost.test.ts, without
 // checkpointing (bench/README.md has one measured step with it).
-import type { BackboneGraph, ModelConfig } from '../binding/types.js'
+import type { BackboneGraph, BackboneNode, ModelConfig } from '../binding/types.js'
 
 export interface CostSetting {
   model: ModelConfig
@@ -31,6 +31,8 @@ export interface Cost {
     activations: number
     /** Gradients and moments. */
     optimizer: number
+    /** Second copies of frozen weights, in the form that their convolution reads. */
+    laidOut: number
     /** What a step adds to the process that holds the parameters. */
     step: number
   }
@@ -49,7 +51,7 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
   const buffer = new Map<number, number>([[-1, -1]])
   const size = new Map<number, number>([[-1, model.channels * area(1)]])
   const saved = { all: new Set<number>(), ends: new Set<number>() }
-  let [macs, trainedMacs, all, trained, indices, block, worstBlock, worstFrozen] = [0, 0, 0, 0, 0, 0, 0, 0]
+  let [macs, trainedMacs, all, trained, laidOut, indices, block, worstBlock, worstFrozen] = [0, 0, 0, 0, 0, 0, 0, 0, 0]
   // Of the batch: maps once per image, weights once.
   const moved = (maps: number, weights: number) => FLOAT * (batch * maps + weights)
   let backboneTraffic = 0
@@ -73,7 +75,7 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
       if (train) {
         trainedMacs += weights * area(stride)
         trained += weights
-      }
+      } else laidOut += laidOutWeights(node, source.channels, weights)
     }
     if (fresh) block += elements
     if (!train) worstFrozen = Math.max(worstFrozen, block + (size.get(lastEnd) ?? 0))
@@ -169,9 +171,24 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
         3 * towers.classification +
         (model.headNorm.box === 'none' ? 0 : 3 * towers.box)),
     parameters: { all: all + neckWeights + headWeights, trained: trainedAll },
-    bytes: { activations, optimizer: optimizerBytes, step: activations + optimizerBytes },
+    bytes: {
+      ...{ activations, optimizer: optimizerBytes, laidOut: FLOAT * laidOut },
+      step: activations + optimizerBytes + FLOAT * laidOut,
+    },
     worst,
   }
+}
+
+/** Numbers that native/core/model/packed_conv.cc keeps of a frozen convolution. */
+function laidOutWeights(
+  { channels, kernel, stride = 1, groups = 1 }: BackboneNode,
+  inputs: number,
+  weights: number,
+): number {
+  const winograd = kernel === 3 && stride === 1 && groups === 1 && inputs % 16 === 0 && channels % 16 === 0
+  if (!winograd) return weights
+  const transformed = 16 * inputs * Math.ceil(channels / 32) * 32
+  return transformed <= 2 ** 20 ? transformed : 0
 }
 
 function mapped<K extends string>(of: Record<K, number>, by: (n: number) => number): Record<K, number> {
