@@ -4,6 +4,8 @@
 //
 // On a grid only one cell per level matters: for an anchor of given shape, intersection falls with the distance of the centres along each
 // axis, so the cell nearest in x and in y is the best. The whole grid is therefore never built.
+import { type Objective, plainObjective } from './differential-evolution.js'
+import { searchKernel } from './search-kernel.js'
 
 export type ObjectiveName = 'focal' | 'avg' | 'ce' | 'recall'
 
@@ -60,12 +62,34 @@ export function prepareObjective(boxes: FlatBoxes, options: ObjectiveOptions): A
     : centredObjective(boxes, options, cost)
 }
 
+/** What a search looks for: so many ratios (odd: 1 and pairs v, 1/v; even: pairs only) and scales. */
+export interface AnchorCounts {
+  ratios: number
+  scales: number
+}
+
+/** Ratios, ascending, and scales of a point of the search: first a v for each pair of ratios, then the scales. */
+export function decodePoint(x: ArrayLike<number>, ratios: number): { ratios: number[]; scales: number[] } {
+  const pairs = ratios >> 1
+  const all = ratios % 2 === 1 ? [1] : []
+  for (let p = 0; p < pairs; p++) all.push(x[p]!, 1 / x[p]!)
+  return {
+    ratios: all.sort((a, b) => a - b),
+    scales: Array.from(x)
+      .slice(pairs)
+      .sort((a, b) => a - b),
+  }
+}
+
 /** The objective of weighted boxes, for searching: centred boxes are judged to about 1e-6, boxes on the grid exactly. */
-export function prepareSearch({ boxes, weights }: WeightedBoxes, options: ObjectiveOptions): AnchorObjective {
+export function prepareSearch({ boxes, weights }: WeightedBoxes, options: ObjectiveOptions & AnchorCounts): Objective {
   const cost = costOf(options)
-  return options.grid || options.objective === 'recall'
-    ? gridObjective(boxes, options, cost, weights)
-    : centredSearch(boxes, options, cost, weights)
+  if (!options.grid && options.objective !== 'recall') return centredSearch(boxes, options, cost, weights)
+  const objective = gridObjective(boxes, options, cost, weights)
+  return plainObjective((options.ratios >> 1) + options.scales, (x, limit) => {
+    const { ratios, scales } = decodePoint(x, options.ratios)
+    return objective(ratios, scales, limit)
+  })
 }
 
 function costOf(options: ObjectiveOptions): (iou: number) => number {
@@ -82,119 +106,27 @@ function costOf(options: ObjectiveOptions): (iou: number) => number {
   }
 }
 
-/** The parts of centred boxes that do not depend on the anchors, ordered by area. */
-interface CentredBoxes {
-  /** Sides, the last pixel counted in where asked. */
-  width: Float64Array
-  height: Float64Array
-  /** Side of the square of the same area. */
-  peak: Float64Array
-  /** Position in the list that was given. */
-  order: Int32Array
-}
-
-function centredBoxes(boxes: FlatBoxes, extra: number): CentredBoxes {
-  const n = boxes.length / 4
-  const w = new Float64Array(n)
-  const h = new Float64Array(n)
-  const area = new Float64Array(n)
-  for (let i = 0; i < n; i++) {
-    w[i] = boxes[4 * i + 2]! - boxes[4 * i]! + extra
-    h[i] = boxes[4 * i + 3]! - boxes[4 * i + 1]! + extra
-    area[i] = w[i]! * h[i]!
-  }
-  const order = ascendingOrder(area)
-  const sorted: CentredBoxes = {
-    width: new Float64Array(n),
-    height: new Float64Array(n),
-    peak: new Float64Array(n),
-    order,
-  }
-  for (let i = 0; i < n; i++) {
-    sorted.width[i] = w[order[i]!]!
-    sorted.height[i] = h[order[i]!]!
-    sorted.peak[i] = Math.sqrt(area[order[i]!]!) - extra
-  }
-  return sorted
-}
-
-/** The anchors of every size, scale and ratio: sides and ratios ascending, shapes at [side][ratio]. */
-interface AnchorShapes {
-  sides: Float64Array
-  ratios: Float64Array
-  width: Float64Array
-  height: Float64Array
-}
-
-function newShapes(sides: number, ratios: number): AnchorShapes {
-  return {
-    sides: new Float64Array(sides),
-    ratios: new Float64Array(ratios),
-    width: new Float64Array(sides * ratios),
-    height: new Float64Array(sides * ratios),
-  }
-}
-
-/** Writes the shapes of given ratios and scales over `shapes`, or into new ones when the numbers of them have changed. */
-function anchorShapes(
-  shapes: AnchorShapes,
-  sizes: readonly number[],
-  extra: number,
-  ratios: readonly number[],
-  scales: readonly number[],
-): AnchorShapes {
-  const R = ratios.length
-  const S = scales.length
-  if (shapes.ratios.length !== R || shapes.sides.length !== sizes.length * S) shapes = newShapes(sizes.length * S, R)
-  const { sides, ratios: sorted, width, height } = shapes
-  for (let l = 0; l < sizes.length; l++) for (let k = 0; k < S; k++) sides[l * S + k] = sizes[l]! * scales[k]!
-  for (let r = 0; r < R; r++) sorted[r] = ratios[r]!
-  ascending(sides)
-  ascending(sorted)
-  for (let r = 0; r < R; r++) {
-    const root = Math.sqrt(sorted[r]!)
-    for (let s = 0; s < sides.length; s++) {
-      width[s * R + r] = sides[s]! / root + extra
-      height[s * R + r] = sides[s]! * root + extra
-    }
-  }
-  return shapes
-}
-
-/**
- * Boxes centred on the anchors. At one ratio the IoU rises with the anchor's side up to equal area and falls behind it. Inclusive pixels move that peak
- * by less than a pixel: two sides each way, at every ratio, are looked at.
- */
+/** Boxes centred on the anchors, every anchor looked at. */
 function centredObjective(boxes: FlatBoxes, options: ObjectiveOptions, cost: (iou: number) => number): AnchorObjective {
   const extra = options.inclusive ? 1 : 0
-  const { width, height, peak, order } = centredBoxes(boxes, extra)
-  const n = width.length
-  let shapes = newShapes(0, 0)
+  const n = boxes.length / 4
   return (ratios, scales, limit = Number.POSITIVE_INFINITY, ious) => {
-    shapes = anchorShapes(shapes, options.sizes, extra, ratios, scales)
-    const { sides, width: anchorWidth, height: anchorHeight } = shapes
-    const R = ratios.length
-    const last = sides.length - 1
+    const shapes: [number, number][] = []
+    for (const size of options.sizes)
+      for (const scale of scales)
+        for (const ratio of ratios) {
+          const root = Math.sqrt(ratio)
+          shapes.push([(size * scale) / root + extra, size * scale * root + extra])
+        }
     const bound = limit * n
     let sum = 0
-    let smaller = 0
     for (let i = 0; i < n; i++) {
-      while (smaller < last - 1 && sides[smaller + 1]! <= peak[i]!) smaller++
-      const from = Math.max(0, smaller - 1) * R
-      const to = (Math.min(last, smaller + 2) + 1) * R
-      const bw = width[i]!
-      const bh = height[i]!
-      const area = bw * bh
-      // q = intersection / (area + area'); IoU = q / (1 - q) grows with q.
-      let q = 0
-      for (let a = from; a < to; a++) {
-        const aw = anchorWidth[a]!
-        const ah = anchorHeight[a]!
-        const candidate = (Math.min(bw, aw) * Math.min(bh, ah)) / (area + aw * ah)
-        if (candidate > q) q = candidate
-      }
-      const iou = q / (1 - q)
-      if (ious !== undefined) ious[order[i]!] = iou
+      const iou = bestOf(
+        shapes,
+        boxes[4 * i + 2]! - boxes[4 * i]! + extra,
+        boxes[4 * i + 3]! - boxes[4 * i + 1]! + extra,
+      )
+      if (ious !== undefined) ious[i] = iou
       sum += cost(iou)
       if (sum > bound) return Number.POSITIVE_INFINITY
     }
@@ -202,100 +134,58 @@ function centredObjective(boxes: FlatBoxes, options: ObjectiveOptions, cost: (io
   }
 }
 
-/** Steps of the table of costs over q = 0 to 1/2: judged to about 1e-6, and quick to make in a process that searches once. */
+function bestOf(shapes: readonly (readonly [number, number])[], width: number, height: number): number {
+  // q = intersection / (area + area'); IoU = q / (1 - q) grows with q.
+  let q = 0
+  for (let a = 0; a < shapes.length; a++) {
+    const [w, h] = shapes[a]!
+    const common = Math.min(w, width) * Math.min(h, height)
+    const both = width * height + w * h
+    if (common > q * both) q = common / both
+  }
+  return q / (1 - q)
+}
+
+/** Steps of the table of costs over q = 0 to 1/2: judged to about 1e-6. */
 const STEPS = 1024
 
-/**
- * The same for searching. At one side the IoU rises with the ratio up to the box's own and falls behind it, so of all anchors four need a look: the next
- * smaller and larger side at the next smaller and larger ratio (inclusive pixels move the peaks by less than a pixel, which is left out). Costs come
- * from a table. The smaller of two numbers is taken without a branch, which the processor could not predict: 2 min(a, b) = a + b - |a - b|.
- */
-function centredSearch(
-  boxes: FlatBoxes,
-  options: ObjectiveOptions,
-  cost: (iou: number) => number,
-  weights: Float64Array,
-): AnchorObjective {
-  const extra = options.inclusive ? 1 : 0
-  const { width, height, peak, order } = centredBoxes(boxes, extra)
-  const n = width.length
-  const weight = new Float64Array(n)
-  const ratio = new Float64Array(n)
-  let total = 0
-  for (let i = 0; i < n; i++) {
-    weight[i] = weights[order[i]!]!
-    ratio[i] = (height[i]! - extra) / (width[i]! - extra)
-    total += weight[i]!
-  }
+/** Tables of costs, which depend on nothing but the objective, as it has been asked for. */
+const tables = new Map<ObjectiveName, Float64Array>()
+
+function costTable(objective: ObjectiveName, cost: (iou: number) => number): Float64Array {
+  const known = tables.get(objective)
+  if (known !== undefined) return known
   const table = new Float64Array(STEPS + 2)
   for (let i = 0; i < table.length; i++) {
     const q = Math.max(1e-9, Math.min(0.5, i / STEPS / 2))
     table[i] = cost(q / (1 - q))
   }
-  const prepared: PreparedSearch = { width, height, peak, ratio, weight, table, total }
-  let shapes = newShapes(0, 0)
-  return (ratios, scales, limit = Number.POSITIVE_INFINITY) => {
-    shapes = anchorShapes(shapes, options.sizes, extra, ratios, scales)
-    return searchValue(prepared, shapes, limit)
-  }
+  tables.set(objective, table)
+  return table
 }
 
-interface PreparedSearch {
-  width: Float64Array
-  height: Float64Array
-  peak: Float64Array
-  /** height / width */
-  ratio: Float64Array
-  weight: Float64Array
-  table: Float64Array
-  total: number
+/**
+ * The same for searching. At one ratio the IoU rises with the anchor's side up to equal area and falls behind it; at one side it rises with the ratio up to
+ * the box's own and falls behind it. So of all anchors four need a look: the next smaller and larger side at the next smaller and larger ratio (inclusive
+ * pixels move the peaks by less than a pixel, which is left out). Costs come from a table.
+ */
+function centredSearch(
+  boxes: FlatBoxes,
+  options: ObjectiveOptions & AnchorCounts,
+  cost: (iou: number) => number,
+  weights: Float64Array,
+): Objective {
+  const extra = options.inclusive ? 1 : 0
+  const order = ascendingOrder(areas(boxes, extra))
+  const costs = { table: costTable(options.objective, cost), steps: 2 * STEPS }
+  return searchKernel({ boxes, weights, order, ...costs }, { ...options, extra })
 }
 
-/** One value. A function of its own, not a closure: what the compiler has made of it serves every later search. */
-function searchValue(prepared: PreparedSearch, shapes: AnchorShapes, limit: number): number {
-  const { width, height, peak, ratio, weight, table, total } = prepared
-  const { sides, ratios, width: anchorWidth, height: anchorHeight } = shapes
-  const n = width.length
-  const R = ratios.length
-  const lastPair = sides.length - 2
-  const wider = lastPair < 0 ? 0 : R
-  const steeper = R === 1 ? 0 : 1
-  const bound = limit * total
-  let sum = 0
-  let smaller = 0
-  for (let i = 0; i < n; i++) {
-    while (smaller < lastPair && sides[smaller + 1]! <= peak[i]!) smaller++
-    let a = smaller * R
-    for (let r = 1; r < R - 1; r++) a += ratios[r]! <= ratio[i]! ? 1 : 0
-    const bw = width[i]!
-    const bh = height[i]!
-    const area = bw * bh
-    // Four times intersection over (area + area').
-    let q = 0
-    for (let k = 0; k < 4; k++) {
-      const at = a + (k & 1) * steeper + (k >> 1) * wider
-      const aw = anchorWidth[at]!
-      const ah = anchorHeight[at]!
-      const other = ((bw + aw - Math.abs(bw - aw)) * (bh + ah - Math.abs(bh - ah))) / (area + aw * ah)
-      if (other > q) q = other
-    }
-    const place = q * (STEPS / 2)
-    const at = place | 0
-    const low = table[at]!
-    sum += weight[i]! * (low + (place - at) * (table[at + 1]! - low))
-    if (sum > bound) return Number.POSITIVE_INFINITY
-  }
-  return sum / total
-}
-
-/** Insertion sort: a handful of numbers, nearly sorted, thousands of times. */
-function ascending(values: Float64Array): void {
-  for (let i = 1; i < values.length; i++) {
-    const value = values[i]!
-    let j = i
-    for (; j > 0 && values[j - 1]! > value; j--) values[j] = values[j - 1]!
-    values[j] = value
-  }
+function areas(boxes: FlatBoxes, extra: number): Float64Array {
+  const area = new Float64Array(boxes.length / 4)
+  for (let i = 0; i < area.length; i++)
+    area[i] = (boxes[4 * i + 2]! - boxes[4 * i]! + extra) * (boxes[4 * i + 3]! - boxes[4 * i + 1]! + extra)
+  return area
 }
 
 /** Boxes on the anchor grid, or at several places of it. */
@@ -355,36 +245,57 @@ function gridObjective(
 }
 
 /**
- * Fewer weighted boxes of about the same distribution of width and height: cells of a median split along the wider axis of the logarithms, each
- * replaced by its geometric mean. For searching only; positions are lost.
+ * Fewer weighted boxes of about the same distribution of width and height: strips of equal number by area, cells of equal number by shape within a strip,
+ * each cell replaced by its geometric mean. For searching only; positions are lost.
  */
 export function condense(boxes: FlatBoxes, cells: number): WeightedBoxes {
   const n = boxes.length / 4
-  const width = new Float64Array(n)
-  const height = new Float64Array(n)
+  const area = new Float64Array(n)
+  const shape = new Float64Array(n)
   for (let i = 0; i < n; i++) {
-    width[i] = Math.log(boxes[4 * i + 2]! - boxes[4 * i]!)
-    height[i] = Math.log(boxes[4 * i + 3]! - boxes[4 * i + 1]!)
+    const width = Math.log(boxes[4 * i + 2]! - boxes[4 * i]!)
+    const height = Math.log(boxes[4 * i + 3]! - boxes[4 * i + 1]!)
+    area[i] = width + height
+    shape[i] = height - width
   }
-  const most = Math.max(1, Math.ceil(n / cells))
-  const out: number[] = []
-  const weights: number[] = []
-  const split = (members: Int32Array): void => {
-    const [w, h] = [width, height].map((log) => pick(log, members)) as [Float64Array, Float64Array]
-    const [a, b] = [range(w), range(h)].map(([low, high]) => high - low) as [number, number]
-    if (members.length <= most || Math.max(a, b) === 0) {
-      out.push(0, 0, Math.exp(mean(w)), Math.exp(mean(h)))
-      weights.push(members.length)
-      return
+  const wanted = Math.min(n, cells)
+  // As many strips as make cells about as wide as they are high.
+  const [a, s] = [spread(area), spread(shape)]
+  const strips = Math.min(wanted, Math.max(1, Math.round(Math.sqrt(s > 0 ? (wanted * a) / s : wanted * wanted))))
+  const perStrip = strips === 0 ? 0 : Math.ceil(wanted / strips)
+  const out = new Float64Array(4 * strips * perStrip)
+  const weights = new Float64Array(strips * perStrip)
+  const byArea = ascendingOrder(area)
+  let count = 0
+  for (let strip = 0; strip < strips; strip++) {
+    const members = byArea.subarray(Math.floor((strip * n) / strips), Math.floor(((strip + 1) * n) / strips))
+    const byShape = ascendingOrder(pick(shape, members))
+    const m = members.length
+    for (let cell = 0; cell < perStrip; cell++) {
+      const from = Math.floor((cell * m) / perStrip)
+      const to = Math.floor(((cell + 1) * m) / perStrip)
+      if (from === to) continue
+      let [logArea, logShape] = [0, 0]
+      for (let k = from; k < to; k++) {
+        logArea += area[members[byShape[k]!]!]! / (to - from)
+        logShape += shape[members[byShape[k]!]!]! / (to - from)
+      }
+      out[4 * count + 2] = Math.exp((logArea - logShape) / 2)
+      out[4 * count + 3] = Math.exp((logArea + logShape) / 2)
+      weights[count++] = to - from
     }
-    const order = ascendingOrder(a >= b ? w : h)
-    const sorted = new Int32Array(members.length)
-    for (let k = 0; k < sorted.length; k++) sorted[k] = members[order[k]!]!
-    split(sorted.subarray(0, sorted.length >> 1))
-    split(sorted.subarray(sorted.length >> 1))
   }
-  if (n > 0) split(Int32Array.from({ length: n }, (_, i) => i))
-  return { boxes: Float64Array.from(out), weights: Float64Array.from(weights) }
+  return { boxes: out.subarray(0, 4 * count), weights: weights.subarray(0, count) }
+}
+
+/** Standard deviation. */
+function spread(values: Float64Array): number {
+  let [sum, squares] = [0, 0]
+  for (let k = 0; k < values.length; k++) {
+    sum += values[k]!
+    squares += values[k]! * values[k]!
+  }
+  return Math.sqrt(Math.max(0, squares / values.length - (sum / values.length) ** 2))
 }
 
 function pick(values: Float64Array, at: Int32Array): Float64Array {
@@ -400,12 +311,6 @@ function range(values: Float64Array): [number, number] {
     if (values[k]! > high) high = values[k]!
   }
   return [low, high]
-}
-
-function mean(values: Float64Array): number {
-  let sum = 0
-  for (let k = 0; k < values.length; k++) sum += values[k]!
-  return sum / values.length
 }
 
 /**
@@ -425,21 +330,21 @@ function ascendingOrder(values: Float64Array): Int32Array {
   return order
 }
 
-/** Best IoU of each box, by the same rules (with `recall`: the mean over its places). */
-export function bestIous(
+/** The exact objective of given anchors, and by the same rules the best IoU of each box (with `recall`: the mean over its places). */
+export function judge(
   boxes: FlatBoxes,
   options: ObjectiveOptions,
   ratios: readonly number[],
   scales: readonly number[],
-): Float64Array {
+): { value: number; ious: Float64Array } {
   const n = boxes.length / 4
   const places = options.objective === 'recall' ? PLACES * PLACES : 1
   const all = new Float64Array(n * places)
-  prepareObjective(boxes, options)(ratios, scales, Number.POSITIVE_INFINITY, all)
-  if (places === 1) return all
-  const means = new Float64Array(n)
-  for (let k = 0; k < all.length; k++) means[Math.floor(k / places)]! += all[k]! / places
-  return means
+  const value = prepareObjective(boxes, options)(ratios, scales, Number.POSITIVE_INFINITY, all)
+  if (places === 1) return { value, ious: all }
+  const ious = new Float64Array(n)
+  for (let k = 0; k < all.length; k++) ious[Math.floor(k / places)]! += all[k]! / places
+  return { value, ious }
 }
 
 function imageOf(boxes: FlatBoxes, { image }: ObjectiveOptions): { image: readonly [number, number] } {

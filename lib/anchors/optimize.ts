@@ -1,18 +1,18 @@
 // Searches ratios and scales that fit the boxes of a data set: several independent runs of differential evolution on a condensed set of boxes, then a
 // polish of the best few on all boxes. The result depends on the seed only, never on the number of threads. A better fit is no promise of a better
 // detector (the MSc project whose experiments this software repeats lost accuracy with optimised anchors): report both.
-import { cpus } from 'node:os'
+import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { UsageError } from '../errors.js'
-import { differentialEvolution, type Minimum, nelderMead, type Objective } from './differential-evolution.js'
 import {
-  type AnchorObjective,
-  bestIous,
-  condense,
-  type ObjectiveOptions,
-  prepareObjective,
-  prepareSearch,
-} from './objective.js'
+  type Bounds,
+  differentialEvolution,
+  type Minimum,
+  nelderMead,
+  type Objective,
+  valueAt,
+} from './differential-evolution.js'
+import { condense, decodePoint, judge, type ObjectiveOptions, prepareSearch } from './objective.js'
 
 export interface SearchOptions extends ObjectiveOptions {
   /** Number of ratios: odd, 1 and pairs v, 1/v; even, pairs only. */
@@ -49,9 +49,10 @@ export interface RunInput {
   run: number
 }
 
-/** Boxes of the condensed set: at least so many, and a fifth of all. */
-const CELLS = 64
-const CONDENSED = 1 / 5
+/** A search looks at so many boxes; at 64, or a fifth of them, where each is tried at many places. */
+const CELLS = 512
+const CELLS_OF_RECALL = 64
+const RECALL_SHARE = 1 / 5
 
 /**
  * Individuals per variable and the spread at which a run ends. Small populations in several runs find the lowest valley more surely than one large one
@@ -69,29 +70,7 @@ const POLISHED = 3
 const APART = 0.03
 const POLISH = 5e-4
 
-/** Ratios, ascending, and scales of a point of the search. */
-export function decodePoint(x: readonly number[], ratios: number): { ratios: number[]; scales: number[] } {
-  const pairs = x.slice(0, ratios >> 1)
-  const all = [...(ratios % 2 === 1 ? [1] : []), ...pairs.flatMap((v) => [v, 1 / v])]
-  return { ratios: all.sort((a, b) => a - b), scales: x.slice(ratios >> 1).sort((a, b) => a - b) }
-}
-
-/** Reads a point without sorting or allocating: the search asks thousands of times. */
-function pointObjective(objective: AnchorObjective, options: Pick<SearchOptions, 'ratios' | 'scales'>): Objective {
-  const pairs = options.ratios >> 1
-  const ratios = new Array<number>(options.ratios).fill(1)
-  const scales = new Array<number>(options.scales).fill(1)
-  return (x, limit) => {
-    for (let p = 0; p < pairs; p++) {
-      ratios[2 * p] = x[p]!
-      ratios[2 * p + 1] = 1 / x[p]!
-    }
-    for (let s = 0; s < scales.length; s++) scales[s] = x[pairs + s]!
-    return objective(ratios, scales, limit)
-  }
-}
-
-function searchBounds(options: RunInput['options']): (readonly [number, number])[] {
+function searchBounds(options: RunInput['options']): Bounds {
   return [
     ...Array.from({ length: options.ratios >> 1 }, () => options.ratioBounds ?? ([1, 4] as const)),
     ...Array.from({ length: options.scales }, () => options.scaleBounds ?? ([0.4, 2] as const)),
@@ -100,21 +79,22 @@ function searchBounds(options: RunInput['options']): (readonly [number, number])
 
 /** One run of differential evolution; also what a thread executes. */
 export function searchRun({ boxes, options, run }: RunInput): Minimum {
-  return evolve(searchObjective(boxes, options), options, run)
+  return evolution(fewerBoxes(boxes, options) ?? objectiveOfAll(boxes, options), options)(options.seed, run)
 }
 
-/** Places on the grid cannot be condensed. */
-function searchObjective(boxes: Float64Array, options: RunInput['options']): Objective {
-  const objective = options.grid
-    ? prepareObjective(boxes, options)
-    : prepareSearch(condense(boxes, Math.max(CELLS, (boxes.length / 4) * CONDENSED)), options)
-  return pointObjective(objective, options)
+/** The objective of fewer boxes that stand for all, where there are many. Places on the grid cannot be condensed. */
+function fewerBoxes(boxes: Float64Array, options: RunInput['options']): Objective | undefined {
+  const n = boxes.length / 4
+  const cells = options.objective === 'recall' ? Math.max(CELLS_OF_RECALL, n * RECALL_SHARE) : CELLS
+  return options.grid || n <= cells ? undefined : prepareSearch(condense(boxes, cells), options)
 }
 
-function evolve(objective: Objective, options: RunInput['options'], run: number): Minimum {
+function objectiveOfAll(boxes: Float64Array, options: RunInput['options']): Objective {
+  return prepareSearch({ boxes, weights: new Float64Array(boxes.length / 4).fill(1) }, options)
+}
+
+function evolution(objective: Objective, options: RunInput['options']) {
   return differentialEvolution(objective, searchBounds(options), {
-    seed: options.seed,
-    run,
     populationPerVariable: POPULATION,
     mutation: 0.5,
     recombination: 0.7,
@@ -140,21 +120,19 @@ export async function optimizeAnchors(boxes: Float64Array, options: SearchOption
   const bounds = searchBounds(plain)
   const n = boxes.length / 4
   const [least, most] = RUNS
-  const runs = options.runs ?? (bounds.length <= 2 ? 2 : Math.min(most, Math.max(least, Math.round(n / BOXES_PER_RUN))))
+  const runs = options.runs ?? (bounds.length <= 2 ? 3 : Math.min(most, Math.max(least, Math.round(n / BOXES_PER_RUN))))
   const inputs = Array.from({ length: runs }, (_, run): RunInput => ({ boxes, options: plain, run }))
-  const minima = await runAll(inputs, Math.min(threads ?? 1, runs, cpus().length), onProgress)
+  const all = objectiveOfAll(boxes, plain)
+  const minima = await runAll(inputs, all, Math.min(threads ?? 1, runs, availableParallelism()), onProgress)
   // Judged on all boxes from here.
-  const all = pointObjective(prepareSearch({ boxes, weights: new Float64Array(n).fill(1) }, plain), plain)
-  const exact = pointObjective(prepareObjective(boxes, plain), plain)
   const polished = differentMinima(minima, all, plain).map((x) => nelderMead(all, bounds, x, POLISH))
-  const values = polished.map(({ x }) => exact(x, Number.POSITIVE_INFINITY))
-  const best = polished[values.indexOf(Math.min(...values))]!
+  const best = polished.reduce((a, b) => (b.value < a.value ? b : a))
   const found = decodePoint(best.x, ratios)
   const used = process.cpuUsage(started)
   return {
     ...found,
     ...scoreAnchors(boxes, plain, found.ratios, found.scales),
-    evaluations: [...minima, ...polished].reduce((sum, m) => sum + m.evaluations, 0) + runs + polished.length,
+    evaluations: [...minima, ...polished].reduce((sum, m) => sum + m.evaluations, 0) + runs + 1,
     cpuSeconds: (used.user + used.system) / 1e6,
   }
 }
@@ -168,7 +146,7 @@ function differentMinima(minima: readonly Minimum[], objective: Objective, optio
     ...x.slice(pairs).sort((a, b) => a - b),
   ]
   const sorted = minima
-    .map(({ x }) => ({ x: ascending(x), value: objective(x, Number.POSITIVE_INFINITY) }))
+    .map(({ x }) => ({ x: ascending(x), value: valueAt(objective, x) }))
     .sort((a, b) => a.value - b.value)
   const kept: number[][] = []
   for (const { x } of sorted) {
@@ -186,9 +164,9 @@ export function scoreAnchors(
   ratios: readonly number[],
   scales: readonly number[],
 ): Pick<AnchorFit, 'value' | 'meanIou' | 'unmatched'> {
-  const ious = bestIous(boxes, options, ratios, scales)
+  const { value, ious } = judge(boxes, options, ratios, scales)
   return {
-    value: prepareObjective(boxes, options)(ratios, scales),
+    value,
     meanIou: ious.reduce((sum, v) => sum + v, 0) / ious.length,
     unmatched: ious.filter((v) => v < 0.5).length,
   }
@@ -207,6 +185,7 @@ function checkBoxes(boxes: Float64Array): void {
 
 async function runAll(
   inputs: readonly RunInput[],
+  all: Objective,
   threads: number,
   onProgress: SearchOptions['onProgress'],
 ): Promise<Minimum[]> {
@@ -217,8 +196,8 @@ async function runAll(
   }
   if (threads <= 1) {
     const { boxes, options } = inputs[0]!
-    const objective = searchObjective(boxes, options)
-    return inputs.map(({ run }) => finished(evolve(objective, options, run)))
+    const run = evolution(fewerBoxes(boxes, options) ?? all, options)
+    return inputs.map((input) => finished(run(options.seed, input.run)))
   }
   const results: Minimum[] = []
   let next = 0
