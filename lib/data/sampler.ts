@@ -37,6 +37,8 @@ export interface SamplerOptions {
   data: Pick<Config['data'], 'patch' | 'resize' | 'antialias' | 'minVisible' | 'minSidePx'>
   /** Null: images as they are, for validation and test. */
   augment: AugmentOptions | null
+  /** Whole images only: all of them mirrored left to right, or larger than the strategy makes them by a factor. For test-time views. */
+  view?: { mirrored: boolean; scale: number }
 }
 
 /** Everything that turns one window into one network input with its ground truth. */
@@ -104,12 +106,13 @@ const LARGE_LESION_FACTOR = 1.25
 /** Throws ConfigError for options that cannot be planned: the spacing rule without a known spacing. */
 export function createSampler(images: readonly SamplerImage[], options: SamplerOptions): Sampler {
   const { strategy, seed, multiple, data, augment } = options
+  const view = options.view ?? { mirrored: false, scale: 1 }
   const rules: TargetRules = {
     boxRule: augment?.boxRule ?? 'ellipse',
     minVisible: data.minVisible,
     minSidePx: data.minSidePx,
   }
-  const scales = images.map((image) => (strategy === 'resized' ? scaleOf(image, data.resize) : 1))
+  const scales = images.map((image) => view.scale * (strategy === 'resized' ? scaleOf(image, data.resize) : 1))
   const { items, counts } = strategy === 'crops' ? patchItems(images, data.patch) : wholeItems(images)
 
   const sizeOf = (item: Item): [number, number] => {
@@ -163,7 +166,11 @@ export function createSampler(images: readonly SamplerImage[], options: SamplerO
     epoch: number,
     index: number,
   ): { forward: Affine; lesions: readonly LabelledLesion[]; notes: string[] } {
-    if (item.kind === 'image') return { forward: scaling(scale, scale), lesions: image.lesions, notes: [] }
+    if (item.kind === 'image') {
+      const [, width] = sizeOf(item)
+      const forward = view.mirrored ? compose(translation(width, 0), scaling(-scale, scale)) : scaling(scale, scale)
+      return { forward, lesions: image.lesions, notes: [] }
+    }
     const random = randomStream(seed, 'window', data.patch.fresh ? epoch : 0, index)
     const place = data.patch.rule === 'msc' ? placeMsc : placeOurs
     const { x, y, side, lesions, notes } = place(item, image, data.patch.size, random)

@@ -91,7 +91,7 @@ export function mergeViews(
   if (sides.length > 1) {
     merged =
       rules.merge === 'fusion'
-        ? fuseBoxes(sides, { iou: FUSION_IOU, minScore: 0, score: 'average' })
+        ? fuseCopies(sides)
         : suppress(
             sides.flat(),
             sides.flat().map(({ score }) => score),
@@ -99,6 +99,11 @@ export function mergeViews(
           )
   }
   return [...merged].sort((a, b) => b.score - a.score).slice(0, rules.maxDetections)
+}
+
+/** Detections of several copies of one image, or of several models, as one list by descending score: weighted boxes fusion. */
+export function fuseCopies(copies: readonly (readonly ScoredBox[])[]): ScoredBox[] {
+  return fuseBoxes(copies, { iou: FUSION_IOU, minScore: 0, score: 'average' })
 }
 
 function mergeTiles(

@@ -14,6 +14,7 @@ import { UsageError } from '../errors.js'
 import { type Estimate, evaluateDetections, type Metrics, scoredDetections } from '../evaluate/evaluate.js'
 import { frocEvents } from '../evaluate/froc.js'
 import type { ImageTruth } from '../evaluate/types.js'
+import { fuseCopies } from '../predict/combine.js'
 import { loadDetector } from '../predict/predictor.js'
 import type { CheckpointMetadata } from '../train/checkpoints.js'
 import { type Dataset, emptyPart, openDataset, scoringSampler, trainingIds } from '../train/data.js'
@@ -39,8 +40,20 @@ export interface EvaluateTaskOptions {
   config?: Config
   device?: string
   threads?: number
+  /** Test-time views beside the plain image: `hflip`, and for checkpoints `scale:F`. Their detections are fused; the results go to `tta`. */
+  tta?: readonly string[]
+  /** Images of all views together. */
   onProgress?: (done: number, total: number) => void
 }
+
+/** A copy of each image that is predicted too. */
+interface TestView {
+  name: string
+  mirrored: boolean
+  scale: number
+}
+
+const PLAIN: TestView = { name: 'plain', mirrored: false, scale: 1 }
 
 /** One line of the table. */
 export interface MetricRow {
@@ -74,6 +87,8 @@ export interface Scored {
   source: string
   config: Config
   predictions: Predictions
+  /** By name of the view, where there are several: what `predictions` were fused from. */
+  views: Map<string, Predictions>
   seconds: Record<string, number>
   warnings: string[]
   /** Default folder of the results. */
@@ -109,7 +124,8 @@ export async function evaluate(target: string, options: EvaluateTaskOptions = {}
     const rows = metricRows(details)
     const failed = below(rows, options.failUnder ?? {})
     const warnings = [...dataset.warnings, ...scored.warnings]
-    const home = scored.home === null || opened.ownSplit === split ? scored.home : join(scored.home, split)
+    const parts = [...(opened.ownSplit === split ? [] : [split]), ...(scored.views.size > 0 ? ['tta'] : [])]
+    const home = scored.home === null ? null : join(scored.home, ...parts)
     const directory = options.out === undefined ? home : resolve(options.out)
     const result: EvaluateResult = {
       ...{ kind: scored.kind, source: scored.source, split, images: ids.length, metrics: keyNumbers(details), rows },
@@ -132,6 +148,12 @@ interface Target {
 
 async function openTarget(path: string, isFolder: boolean, options: EvaluateTaskOptions): Promise<Target> {
   if (!isFolder && path.endsWith('.json')) {
+    if (options.tta !== undefined) {
+      throw new UsageError('ARGUMENT', 'stored predictions cannot be predicted again, got --tta', {
+        where: path,
+        fix: 'give the run or the model, or fuse several files with `sweep infer`',
+      })
+    }
     const config = await withOptions(options.config ?? defaultConfig(), options)
     return { config, ownSplit: null, score: (_, ids) => scoreStored(path, config, ids) }
   }
@@ -181,7 +203,8 @@ async function scoreStored(path: string, config: Config, ids: readonly string[])
     )
   }
   const predictions: Predictions = new Map(ids.map((id) => [id, detections.get(id) ?? []]))
-  return { kind: 'predictions', source: path, config, predictions, seconds: {}, warnings, home: null }
+  const views = new Map<string, Predictions>()
+  return { kind: 'predictions', source: path, config, predictions, views, seconds: {}, warnings, home: null }
 }
 
 async function scoreCheckpoint(
@@ -204,19 +227,55 @@ async function scoreCheckpoint(
   })
   try {
     await session.update({ post: evaluationPost(config) })
-    const sampler = scoringSampler(dataset, config, ids, phasesOf(config).at(-1)!.strategy)
-    const scores = await scorePart(session, dataset, config, sampler, {
-      withLoss: false,
-      stopped: () => false,
-      onImage: (done) => options.onProgress?.(done, ids.length),
-    })
-    const { predictions, seconds } = scores!
+    const copies = testViews(options.tta)
+    const views = new Map<string, Predictions>()
+    const seconds: Record<string, number> = {}
+    for (const [i, view] of copies.entries()) {
+      const sampler = scoringSampler(dataset, config, ids, phasesOf(config).at(-1)!.strategy, view)
+      const scores = await scorePart(session, dataset, config, sampler, {
+        withLoss: false,
+        stopped: () => false,
+        onImage: (done) => options.onProgress?.(i * ids.length + done, copies.length * ids.length),
+      })
+      views.set(view.name, scores!.predictions)
+      for (const [stage, s] of Object.entries(scores!.seconds)) seconds[stage] = (seconds[stage] ?? 0) + s
+    }
     const run = dirname(dirname(path))
     const home = existsSync(join(run, 'run.json')) ? join(run, 'eval') : null
-    return { kind: 'checkpoint', source: path, config, predictions, seconds, warnings, home }
+    return { kind: 'checkpoint', source: path, config, ...fused(views, config), seconds, warnings, home }
   } finally {
     await session.dispose()
   }
+}
+
+/** The plain image and the views of `--tta`. Throws UsageError ARGUMENT for one that is not known. */
+function testViews(names: readonly string[] = []): TestView[] {
+  const views = names.map((name): TestView => {
+    const scale = /^scale:(\d*\.?\d+)$/.exec(name)?.[1]
+    if (name === 'hflip') return { name, mirrored: true, scale: 1 }
+    if (scale !== undefined && Number(scale) > 0 && Number(scale) !== 1)
+      return { name: `scale-${scale}`, mirrored: false, scale: Number(scale) }
+    throw new UsageError('ARGUMENT', `--tta: expected hflip or scale:F, got "${name}"`, {
+      fix: 'list views with commas, such as --tta hflip,scale:1.25',
+    })
+  })
+  const all = [PLAIN, ...views]
+  if (new Set(all.map(({ name }) => name)).size < all.length)
+    throw new UsageError('ARGUMENT', `--tta: expected each view once, got ${names.join(',')}`)
+  return all
+}
+
+/** Detections of all views as one list for each image; of a single view, its own. */
+function fused(views: Map<string, Predictions>, config: Config): Pick<Scored, 'predictions' | 'views'> {
+  const copies = [...views.values()]
+  if (copies.length === 1) return { predictions: copies[0]!, views: new Map() }
+  const { scoreThreshold, maxDetections } = config.evaluate
+  const predictions: Predictions = new Map()
+  for (const id of copies[0]!.keys()) {
+    const list = fuseCopies(copies.map((copy) => copy.get(id)!)).filter(({ score }) => score > scoreThreshold)
+    predictions.set(id, list.slice(0, maxDetections))
+  }
+  return { predictions, views }
 }
 
 /** Detections of an exported model on prepared images. */
@@ -237,36 +296,55 @@ export async function scoreOnnx(
         `the graph keeps scores above ${scoreFloor} only, evaluate.scoreThreshold is ${config.evaluate.scoreThreshold}`,
       )
     }
-    const predictions: Predictions = new Map()
+    const copies = testViews(options.tta)
+    const scaled = copies.find(({ scale }) => scale !== 1)
+    if (scaled !== undefined) {
+      throw new UsageError('ARGUMENT', `an exported model has one scale, got --tta ${scaled.name}`, {
+        fix: 'give the run, or --tta hflip',
+      })
+    }
+    const views = new Map(copies.map(({ name }): [string, Predictions] => [name, new Map()]))
     const seconds: Record<string, number> = {}
-    for (const id of ids) {
+    for (const [i, id] of ids.entries()) {
       const record = records.get(id)!
       const { pixels, width, height } = await readCrop(dataset.reader, record)
-      const prediction = await detector.predict(
-        { data: pixels, width, height, spacingMm: record.spacingMm, id },
-        // Prepared images are cut already when the folder was prepared so; cutting twice would shrink the margin.
-        {
-          threshold: Math.max(scoreFloor, config.evaluate.scoreThreshold),
-          ...(dataset.set.header.options.crop ? { crop: false } : {}),
-        },
-      )
       const [dx, dy] = record.cache.crop
-      const found = prediction.detections.flatMap(({ box: [x1, y1, x2, y2], score, label }) => {
-        const index = config.data.classes.indexOf(label)
-        return index < 0
-          ? []
-          : [{ box: [x1 + dx, y1 + dy, x2 + dx, y2 + dy] as [number, number, number, number], score, label: index }]
-      })
-      predictions.set(id, found)
-      for (const [stage, ms] of Object.entries(prediction.timingsMs)) {
-        seconds[stage] = (seconds[stage] ?? 0) + ms / 1000 / ids.length
+      for (const [k, view] of copies.entries()) {
+        const prediction = await detector.predict(
+          {
+            ...{ data: view.mirrored ? mirrorRows(pixels, width) : pixels },
+            ...{ width, height, spacingMm: record.spacingMm, id },
+          },
+          // Prepared images are cut already when the folder was prepared so; cutting twice would shrink the margin.
+          {
+            threshold: Math.max(scoreFloor, config.evaluate.scoreThreshold),
+            ...(dataset.set.header.options.crop ? { crop: false } : {}),
+          },
+        )
+        const found = prediction.detections.flatMap(({ box: [left, y1, right, y2], score, label }) => {
+          const index = config.data.classes.indexOf(label)
+          const [x1, x2] = view.mirrored ? [width - right, width - left] : [left, right]
+          return index < 0
+            ? []
+            : [{ box: [x1 + dx, y1 + dy, x2 + dx, y2 + dy] as [number, number, number, number], score, label: index }]
+        })
+        views.get(view.name)!.set(id, found)
+        for (const [stage, ms] of Object.entries(prediction.timingsMs)) {
+          seconds[stage] = (seconds[stage] ?? 0) + ms / 1000 / ids.length
+        }
+        options.onProgress?.(i * copies.length + k + 1, ids.length * copies.length)
       }
-      options.onProgress?.(predictions.size, ids.length)
     }
-    return { kind: 'onnx', source: path, config, predictions, seconds, warnings, home: null }
+    return { kind: 'onnx', source: path, config, ...fused(views, config), seconds, warnings, home: null }
   } finally {
     await detector.close()
   }
+}
+
+function mirrorRows(pixels: Uint16Array, width: number): Uint16Array {
+  const mirrored = Uint16Array.from(pixels)
+  for (let at = 0; at < mirrored.length; at += width) mirrored.subarray(at, at + width).reverse()
+  return mirrored
 }
 
 function keyNumbers(details: Metrics): EvaluateResult['metrics'] {
@@ -333,11 +411,10 @@ async function writeResults(
   await write('perImage.csv', perImageCsv(truth, scored.predictions, config))
   if (scored.kind === 'predictions') return
   const info = { split, source, scoreThreshold: config.evaluate.scoreThreshold, nmsIou: config.predict.nmsIou }
-  await writePredictions(
-    join(folder, 'predictions.coco.json'),
-    { info, detections: scored.predictions },
-    config.data.classes,
-  )
+  const store = (name: string, detections: Predictions) =>
+    writePredictions(join(folder, name), { info, detections }, config.data.classes)
+  await store('predictions.coco.json', scored.predictions)
+  for (const [view, detections] of scored.views) await store(`predictions.${view}.coco.json`, detections)
 }
 
 function frocCsv(points: Metrics['curves']['froc'], images: number, lesions: number): string {

@@ -16,7 +16,7 @@ import {
   partIds,
   samplerImages,
 } from '../data/prepared.js'
-import { createSampler, type SamplePlan, type Sampler } from '../data/sampler.js'
+import { createSampler, type SamplePlan, type Sampler, type SamplerOptions } from '../data/sampler.js'
 import type { Part } from '../data/split.js'
 import { ConfigError, DataError } from '../errors.js'
 import { median } from './progress.js'
@@ -156,8 +156,9 @@ export function scoringSampler(
   config: Config,
   ids: readonly string[],
   strategy: Phase['strategy'],
+  view?: SamplerOptions['view'],
 ): Sampler {
-  return samplerOf(dataset, config, ids, strategy === 'crops' ? 'full' : strategy, false)
+  return samplerOf(dataset, config, ids, strategy === 'crops' ? 'full' : strategy, false, view)
 }
 
 /** Reads all batches of a scoring sampler once, in a fixed order. */
@@ -176,6 +177,7 @@ function samplerOf(
   ids: readonly string[],
   strategy: Phase['strategy'],
   augment: boolean,
+  view?: SamplerOptions['view'],
 ): Sampler {
   const { classes } = config.data
   const { normalise } = config.input
@@ -186,19 +188,22 @@ function samplerOf(
     multiple: padMultiple(config),
     data: config.data,
     augment: augment ? config.augment : null,
+    ...(view === undefined ? {} : { view }),
   })
 }
 
-/** Boxes of the canvas (flat xyxy) in pixels of the whole source image. Scoring plans only scale and shift. */
+/** Boxes of the canvas (flat xyxy) in pixels of the whole source image. Scoring plans only scale, mirror and shift. */
 export function toImageBoxes(
   boxes: Float32Array,
   plan: Pick<SamplePlan, 'toImage'>,
 ): [number, number, number, number][] {
   const [sx, , tx, , sy, ty] = plan.toImage
+  // Mirrored, the right side of the canvas is the left one of the image.
+  const [left, right] = sx < 0 ? [2, 0] : [0, 2]
   return Array.from({ length: boxes.length / 4 }, (_, i) => [
-    boxes[4 * i]! * sx + tx,
+    boxes[4 * i + left]! * sx + tx,
     boxes[4 * i + 1]! * sy + ty,
-    boxes[4 * i + 2]! * sx + tx,
+    boxes[4 * i + right]! * sx + tx,
     boxes[4 * i + 3]! * sy + ty,
   ])
 }

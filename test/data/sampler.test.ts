@@ -285,6 +285,23 @@ t.test('elastic displacement: by the seed, windows reach further, everything els
   t.ok(seeds.size > 55)
 })
 
+t.test('test-time views: the whole image mirrored, and larger', async (t) => {
+  const image = samplerImage('a', 300, 200, { lesions: [massAt([30, 20, 90, 60])], origin: [1000, 2000] })
+  const view = { mirrored: true, scale: 1.5 }
+  for (const strategy of ['full', 'resized'] as const) {
+    const data = {
+      ...config.data,
+      resize: { ...config.data.resize, rule: 'sides' as const, minSide: 100, maxSide: 400 },
+    }
+    const scale = (strategy === 'full' ? 1 : 0.5) * view.scale
+    const plan = createSampler([image], options({ strategy, data, view })).plan(0, 0)
+    t.same(plan.size, [200 * scale, 300 * scale])
+    t.same(plan.targets.boxes, [[210 * scale, 20 * scale, 270 * scale, 60 * scale]])
+    const [x, y] = applyToPoint(plan.toImage, 210 * scale, 20 * scale)
+    t.ok(Math.abs(x - 1090) < 1e-9 && Math.abs(y - 2020) < 1e-9, `${x}, ${y}`)
+  }
+})
+
 t.test('a flip mirrors boxes and pixels alike', async (t) => {
   const image = samplerImage('a', 2000, 1500, { lesions: [massAt([100, 200, 300, 260])] })
   const flip = { ...NOTHING, horizontalFlip: 1 }

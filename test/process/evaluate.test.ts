@@ -5,8 +5,10 @@ import t from 'tap'
 import { addonExists } from '../../lib/binding/load.js'
 import { evaluate } from '../../lib/tasks/evaluate.js'
 import { exportOnnx } from '../../lib/tasks/export.js'
+import { sweepInfer } from '../../lib/tasks/sweep-infer.js'
 import { train } from '../../lib/tasks/train.js'
 import type { RunEvent } from '../../lib/train/events.js'
+import { readPredictions } from '../../lib/train/predictions.js'
 import { parseResults } from '../../lib/train/results.js'
 import { preparedFixture } from '../train/prepared-fixture.js'
 import { tinyRun } from './training.js'
@@ -66,6 +68,49 @@ else {
     t.ok(Math.abs(onnx.metrics.ap50! - native.metrics.ap50!) < 1e-6)
     t.ok(Math.abs(onnx.metrics.ap! - native.metrics.ap!) < 1e-6)
     t.equal(onnx.details.counts.detections, native.details.counts.detections)
+  })
+
+  t.test('test-time views: stored one by one, fused, and their gain measured without the model', async (t) => {
+    const tta = await evaluate(directory, { bootstrap: 0, threads: 1, tta: ['hflip', 'scale:1.25'] })
+    const folder = join(directory, 'eval', 'tta')
+    t.equal(tta.directory, folder, 'beside the results of the run, not over them')
+    const views = ['plain', 'hflip', 'scale-1.25'].map((name) => join(folder, `predictions.${name}.coco.json`))
+    const [plain, mirrored, larger] = await Promise.all(
+      views.map(async (path) => (await readPredictions(path, config.data.classes)).detections),
+    )
+    const own = (await readPredictions(join(directory, 'eval', 'predictions.coco.json'), config.data.classes))
+      .detections
+    t.strictSame(plain, own, 'the plain view is the run as it is scored without')
+    t.notSame(mirrored, plain)
+    t.notSame(larger, plain)
+    for (const [id, list] of mirrored!)
+      for (const { box } of list) t.ok(box[0] < box[2] && box[1] < box[3], `${id}: sides of a mirrored box`)
+    const fused = (await readPredictions(join(folder, 'predictions.coco.json'), config.data.classes)).detections
+    for (const [id, list] of fused) {
+      const all = [plain, mirrored, larger].map((copy) => copy!.get(id)!)
+      t.ok(list.length <= all.flat().length && list.length >= Math.max(...all.map((copy) => (copy.length > 0 ? 1 : 0))))
+    }
+    const found = await sweepInfer(views, { config, rankBy: 'AP50', bootstrap: 20 })
+    t.equal(found.stored.metrics['AP50'], (await evaluate(views[0]!, { config, bootstrap: 0 })).metrics.ap50)
+    t.strictSame(found.sources, views)
+
+    const model = join(home, 'model.onnx')
+    const out = join(home, 'views')
+    await evaluate(model, { config, bootstrap: 0, threads: 1, tta: ['hflip'], out })
+    const ofModel = await readPredictions(join(out, 'predictions.hflip.coco.json'), config.data.classes)
+    for (const [id, list] of ofModel.detections) {
+      const native = mirrored!.get(id)!
+      t.equal(list.length, native.length, id)
+      for (const [i, { box }] of list.entries())
+        t.ok(
+          box.every((v, side) => Math.abs(v - native[i]!.box[side]!) < 0.01),
+          `${id}: the model's mirrored boxes are the engine's`,
+        )
+    }
+    const refused = { code: 'ERR_MAMMO_ARGUMENT' }
+    await t.rejects(evaluate(model, { config, bootstrap: 0, tta: ['scale:2'] }), { ...refused, message: /one scale/ })
+    await t.rejects(evaluate(directory, { bootstrap: 0, tta: ['vflip'] }), { ...refused, message: /vflip/ })
+    await t.rejects(evaluate(directory, { bootstrap: 0, tta: ['hflip', 'hflip'] }), { ...refused, message: /once/ })
   })
 
   t.test('a time budget and an abort signal end the run with a checkpoint', async (t) => {

@@ -90,6 +90,13 @@ t.test('images without an entry count as without detections, and it is said', as
   t.match(result.warnings, [/5 of 6 images have no entry/, /1 images of the file are not in this part/])
 })
 
+t.test('stored predictions have no further views', async (t) => {
+  const { path, config } = await setting(t.testdir())
+  await t.rejects(evaluate(path, { config, split: 'test', tta: ['hflip'] }), {
+    ...{ code: 'ERR_MAMMO_ARGUMENT', message: /predicted again/, fix: /sweep infer/ },
+  })
+})
+
 t.test('what cannot be scored', async (t) => {
   const folder = t.testdir()
   const { path, config } = await setting(folder)

@@ -117,4 +117,12 @@ t.test('canvas boxes go back to the whole image', async (t) => {
     [100, 50, 120, 130],
     [110, 70, 112, 74],
   ])
+  t.strictSame(
+    toImageBoxes(boxes, { toImage: [-2, 0, 100, 0, 4, 50] }),
+    [
+      [80, 50, 100, 130],
+      [88, 70, 90, 74],
+    ],
+    'mirrored: left stays left of right',
+  )
 })

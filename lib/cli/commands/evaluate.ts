@@ -14,6 +14,7 @@ interface EvaluateFlags {
   failUnder?: Record<string, number>
   out?: string
   device?: string
+  tta?: string[]
 }
 
 export const evaluateCommand: CommandFile = {
@@ -21,7 +22,7 @@ export const evaluateCommand: CommandFile = {
   summary: 'score a run, a checkpoint, an ONNX model or stored predictions: AP, FROC, intervals',
   examples: [
     'evaluate runs/train/cbis-resized-1 --split test --hit centre',
-    'evaluate model.onnx --set data.root=prepared --fail-under AP50=0.5',
+    'evaluate model.onnx --tta hflip --set data.root=prepared --fail-under AP50=0.5',
   ],
   declare: (command) => {
     command
@@ -32,6 +33,11 @@ export const evaluateCommand: CommandFile = {
       .option('--bootstrap <n>', 'resamples of patients for the intervals, 0 for none', integerFrom(0))
       .addOption(
         new Option('--fail-under <metric=value>', 'exit 6 when a metric is below (repeatable)').argParser(collectLimit),
+      )
+      .option(
+        '--tta <views>',
+        'predict further views of each image and fuse: hflip, scale:F; commas between',
+        (text: string) => text.split(','),
       )
       .option('--out <dir>', 'folder of the results')
       .option('--device <device>', 'cpu, cuda or cuda:n')
