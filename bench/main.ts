@@ -1,6 +1,7 @@
 // `npm run bench -- WORDS`: measures trials side by side with what a user would take instead, each round in a process of its own,
 // ours and the peer's in turn. Prints a table; writes machine, date, commit and every number to one JSON file.
 // Peers run when MAMMO_PEER_PYTHON names a Python that has them. Never part of the tests: times are no pass or fail.
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Command } from 'commander'
 import { writeFileAtomic } from '../lib/atomic-write.js'
@@ -10,6 +11,7 @@ import { benchAll, writeAllTable } from './all.js'
 import { benchBackbones } from './backbones.js'
 import { benchCoverage, writeCoverageText } from './coverage.js'
 import { benchGrowth, writeGrowthText } from './growth.js'
+import { writeInferTable } from './infer-table.js'
 import { machine } from './machine.js'
 import { peerPython as python, runSide, type Summary, summarise } from './run-side.js'
 import { type Measurement, type Side, trials } from './trials.js'
@@ -49,6 +51,7 @@ const program = new Command('bench')
   .option('--variants <text>', 'only variants whose name holds this text, such as 1024x1024')
   .option('--sides <texts>', 'only sides whose name ends with one of these texts, parted by |')
   .option('--threads <n>', 'threads of every side', Number)
+  .option('--keep', 'keep the rows of the result file that are not measured now: a long trial in parts')
   .allowExcessArguments(false)
 program.parse()
 
@@ -62,6 +65,7 @@ const {
   out,
   variants,
   sides: wanted,
+  keep = false,
 } = program.opts<{
   rounds: number
   count?: number
@@ -69,6 +73,7 @@ const {
   out?: string
   variants?: string
   sides?: string
+  keep?: boolean
 }>()
 if (python === undefined)
   process.stderr.write('peers are left out: set MAMMO_PEER_PYTHON to a Python with torch and torchvision\n')
@@ -94,12 +99,12 @@ for (const word of words) {
     const summaries = sides.map(
       (side): Row => ({ trial: word, variant, side: side.name, ...summarise(collected.get(side)!) }),
     )
-    const ours = summaries[0]!
-    for (const peer of summaries.slice(1)) peer.ratio = peer.medianSeconds / ours.medianSeconds
     rows.push(...summaries)
   }
 }
 const file = out ?? join(packageRoot(), 'bench', 'results', `${words.join('-')}.json`)
+if (keep) await addKept(rows, file)
+compareWithFirst(rows)
 await writeFileAtomic(
   file,
   `${JSON.stringify({ schema: 'mammo-retinanet/bench@1', machine: host, clock: process.env['MAMMO_BENCH_CLOCK'] ?? 'wall', rounds, rows }, null, 1)}\n`,
@@ -108,12 +113,37 @@ process.stdout.write(
   `${tableText(rows)}\n${host.cpu}, ${host.threads} threads, ${host.date}, commit ${host.commit}\nwritten to ${file}\n`,
 )
 
+/** Adds the rows of an earlier result file, in the order of the trials. */
+async function addKept(rows: Row[], file: string): Promise<void> {
+  const same = (a: Row) => (b: Row) => a.trial === b.trial && a.variant === b.variant && a.side === b.side
+  const earlier = (JSON.parse(await readFile(file, 'utf8')) as { rows: Row[] }).rows
+  rows.push(...earlier.filter((row) => !rows.some(same(row))))
+  const place = ({ trial, variant, side }: Row) => [
+    Object.keys(trials).indexOf(trial),
+    Object.keys(trials[trial]!.variants).indexOf(variant),
+    trials[trial]!.sides.findIndex(({ name }) => name === side),
+  ]
+  rows.sort((a, b) => {
+    const [before, after] = [place(a), place(b)]
+    return before.map((n, i) => n - after[i]!).find((difference) => difference !== 0) ?? 0
+  })
+}
+
+/** Time of every further side over that of the first, which is ours. */
+function compareWithFirst(rows: readonly Row[]): void {
+  for (const row of rows) {
+    const first = rows.find(({ trial, variant }) => trial === row.trial && variant === row.variant)!
+    if (row !== first) row.ratio = row.medianSeconds / first.medianSeconds
+  }
+}
+
 /** The generated parts of the documents, from the committed result files. */
 async function writeTables(): Promise<void> {
   await writeAllTable()
   await writeAblationTable()
   await writeGrowthText()
   await writeCoverageText()
+  await writeInferTable()
 }
 
 function tableText(all: readonly Row[]): string {

@@ -23,6 +23,8 @@ export interface FileSetting {
   twoStep?: boolean
   /** Random weights score about 0.01: above it nothing is a candidate, below it as many as the limit per level. */
   scoreFloor?: number
+  /** A file for this size only, instead of one for every size. */
+  fixed?: boolean
 }
 
 /** Path of the model with its manifest. */
@@ -62,7 +64,7 @@ export async function writeBenchModel(setting: FileSetting): Promise<string> {
       ...{ checkpointSha256: null, dataset: null, deviceUID: deviceUid('bench') },
     },
     out: join(folder, 'model.onnx'),
-    shape: 'dynamic',
+    shape: setting.fixed ? [setting.height, setting.width] : 'dynamic',
     twoStep: setting.twoStep ?? false,
   }
   let model = await writeModel(write)
@@ -74,7 +76,8 @@ export async function writeBenchModel(setting: FileSetting): Promise<string> {
       yield noiseFeeds(side, side)
     }
     const options = { percentile: 100, threads: setting.threads, scratch: join(folder, 'calibration.onnx') }
-    const ranges = await calibrate(model.message, once(), options)
+    const anySize = setting.fixed ? await writeModel({ ...write, shape: 'dynamic' }) : model
+    const ranges = await calibrate(anySize.message, once(), options)
     model = await writeModel({
       ...write,
       variant: {

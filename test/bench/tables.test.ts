@@ -6,6 +6,7 @@ import { type AblationResults, ablationTable } from '../../bench/ablation.js'
 import { allTable, judge, readAll } from '../../bench/all.js'
 import { type CoverageResults, coverageText } from '../../bench/coverage.js'
 import { type GrowthResults, growthText } from '../../bench/growth.js'
+import { type InferResults, inferTable } from '../../bench/infer-table.js'
 import { betweenMarkers, secondsText } from '../../bench/markdown.js'
 import type { Summary } from '../../bench/run-side.js'
 import { powerLaw } from '../../bench/statistics.js'
@@ -19,6 +20,11 @@ const measured = (name: string) => ({
 
 t.test('README holds the table of bench/results/all.json', measured('all'), async (t) => {
   t.equal(betweenMarkers(text('README.md'), 'bench all'), allTable(readAll(results('all'))!))
+})
+
+t.test('README holds the table of bench/results/infer.json', measured('infer'), async (t) => {
+  const json = readFileSync(results('infer'), 'utf8')
+  t.equal(betweenMarkers(text('README.md'), 'bench infer'), inferTable(JSON.parse(json) as InferResults))
 })
 
 const inBench: [string, (json: string) => string][] = [
