@@ -38,7 +38,7 @@ export async function lockFile(path: string, what: string): Promise<() => Promis
       const text = await readFile(path, 'utf8').catch(() => '')
       const holder = parseHolder(text)
       if (holder !== undefined && !isGone(holder)) throw busy(path, what, holder)
-      await removeStale(path, text, `${temporary}.stale`)
+      await removeStale(path, text, temporary.replace(/tmp$/, 'stale.tmp'))
     }
     throw busy(path, what, undefined)
   } finally {
@@ -63,7 +63,9 @@ async function removeStale(path: string, text: string, aside: string): Promise<v
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return
     throw error
   }
-  if ((await readFile(aside, 'utf8')) !== text) await link(aside, path).catch(() => undefined)
+  // Gone: whoever got the lock meanwhile removed it.
+  const moved = await readFile(aside, 'utf8').catch(() => text)
+  if (moved !== text) await link(aside, path).catch(() => undefined)
   await rm(aside, { force: true })
 }
 

@@ -52,7 +52,11 @@ t.test('a torn lock is taken over; one of another machine is respected', async (
 })
 
 t.test('temporary files of killed processes are removed by the next holder', async (t) => {
-  const folder = t.testdir({ 'run.lock.123.1.tmp': '{"pid"', 'other.lock.123.1.tmp': '' })
+  const folder = t.testdir({
+    'run.lock.123.1.tmp': '{"pid"',
+    'run.lock.124.1.stale.tmp': '',
+    'other.lock.123.1.tmp': '',
+  })
   const unlock = await lockRun(folder)
   t.strictSame(readdirSync(folder).sort(), ['other.lock.123.1.tmp', 'run.lock'])
   await unlock()

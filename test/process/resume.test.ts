@@ -1,31 +1,24 @@
 // Interrupting training anywhere and resuming gives the same parameters, bit for bit, as a run that was never interrupted.
-import type { ChildProcess } from 'node:child_process'
 import { copyFileSync, cpSync, existsSync, readdirSync, readFileSync, statSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { addonExists } from '../../lib/binding/load.js'
 import { checkpointPath, readCheckpointMetadata } from '../../lib/train/checkpoints.js'
-import { parseEvents, type RunEvent } from '../../lib/train/events.js'
+import { parseEvents } from '../../lib/train/events.js'
 import { readRunRecord } from '../../lib/train/run-folder.js'
 import { preparedFixture } from '../train/prepared-fixture.js'
-import { differing, type Ended, lastTensors, runTrainingProcess, tinyRun } from './training.js'
+import { differing, type Ended, lastTensors, runTrainingProcess, type SelfSignals, tinyRun } from './training.js'
 
 if (!addonExists()) t.plan(0, 'the addon is not built')
 else {
   const home = t.testdir()
   const data = await preparedFixture(join(home, 'prepared'), { train: 6, val: 2 })
   const config = tinyRun(data, join(home, 'runs'))
-  const start = (
-    name: string,
-    change: Partial<typeof config.train> = {},
-    watch?: (e: RunEvent, c: ChildProcess) => void,
-  ) => runTrainingProcess(home, { ...config, train: { ...config.train, ...change } }, { name }, watch)
-  const resume = (run: string, watch?: (e: RunEvent, c: ChildProcess) => void) =>
-    runTrainingProcess(home, config, { resume: run }, watch)
+  const start = (name: string, change: Partial<typeof config.train> = {}, self?: SelfSignals) =>
+    runTrainingProcess(home, { ...config, train: { ...config.train, ...change } }, { name }, self)
+  const resume = (run: string, self?: SelfSignals) => runTrainingProcess(home, config, { resume: run }, self)
   const folderOf = (name: string) => join(home, 'runs', 'train', `${name}-1`)
-  const at = (step: number, signal: NodeJS.Signals) => (event: RunEvent, child: ChildProcess) => {
-    if (event.type === 'iteration' && event.step === step) child.kill(signal)
-  }
+  const at = (step: number, ...signals: NodeJS.Signals[]): SelfSignals => ({ step, signals })
   /** results.csv without what depends on time. */
   const results = (run: string) =>
     readFileSync(join(run, 'results.csv'), 'utf8')
@@ -176,11 +169,7 @@ else {
   })
 
   t.test('a second signal ends the process at once; the checkpoint before stays whole', async (t) => {
-    const first = await start('second', { checkpointMinutes: 0 }, (event, child) => {
-      if (event.type !== 'iteration' || event.step !== 3) return
-      child.kill('SIGINT')
-      setTimeout(() => child.kill('SIGINT'), 1)
-    })
+    const first = await start('second', { checkpointMinutes: 0 }, at(3, 'SIGINT', 'SIGINT'))
     // The process may be done with saving before the second signal comes.
     if (first.code !== 130) t.equal(first.signal, 'SIGINT')
     await compare(t, 'second', await resume(folderOf('second')))

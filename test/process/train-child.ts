@@ -4,12 +4,24 @@ import { readFileSync } from 'node:fs'
 import type { Config } from '../../lib/config/schema.js'
 import { MammoError } from '../../lib/errors.js'
 import { SIGNAL_EXIT, type TrainOptions, train } from '../../lib/tasks/train.js'
+import type { RunEvent } from '../../lib/train/events.js'
+import type { SelfSignals } from './training.js'
 
-const { config, options } = JSON.parse(readFileSync(process.argv[2]!, 'utf8')) as {
+const { config, options, self } = JSON.parse(readFileSync(process.argv[2]!, 'utf8')) as {
   config: Config
   options: TrainOptions
+  self: SelfSignals | null
 }
-const write = (text: string) => void process.stderr.write(text)
+const write = (text: string) => {
+  process.stderr.write(text)
+  if (self === null || !text.startsWith('{')) return
+  const event = JSON.parse(text) as RunEvent
+  if (event.type !== 'iteration' || event.step !== self.step) return
+  for (const [i, signal] of self.signals.entries()) {
+    if (i === 0) process.kill(process.pid, signal)
+    else setTimeout(() => process.kill(process.pid, signal), i)
+  }
+}
 const display = { write, isTty: false, columns: 80, mode: 'json', logEvery: 1 } as const
 try {
   const result = await train(config, { ...options, handleSignals: true, display }).done

@@ -55,17 +55,25 @@ export interface Ended {
   noise: string[]
 }
 
+/** Signals that the process sends to itself with the record of an update: none comes late because this process was busy. */
+export interface SelfSignals {
+  step: number
+  /** The second one a millisecond after the first. */
+  signals: NodeJS.Signals[]
+}
+
 let files = 0
 
-/** Runs a process to its end; `watch` sees every record as it comes and may send signals. */
+/** Runs a process to its end; a function `interrupt` sees every record as it comes and may send signals. */
 export async function runTrainingProcess(
   folder: string,
   config: Config,
   options: TrainOptions = {},
-  watch: (event: RunEvent, child: ChildProcess) => void = () => undefined,
+  interrupt: SelfSignals | ((event: RunEvent, child: ChildProcess) => void) = () => undefined,
 ): Promise<Ended> {
   const job = join(folder, `job-${files++}.json`)
-  writeFileSync(job, JSON.stringify({ config, options }))
+  const [watch, self] = typeof interrupt === 'function' ? [interrupt, null] : [() => undefined, interrupt]
+  writeFileSync(job, JSON.stringify({ config, options, self }))
   // The same extension as this file: compiled in the test run, source in development.
   const script = fileURLToPath(new URL(`./train-child${import.meta.url.slice(-3)}`, import.meta.url))
   const child = spawn(process.execPath, [...process.execArgv, script, job], { stdio: ['ignore', 'pipe', 'pipe'] })
