@@ -117,7 +117,8 @@ process.stdout.write(
 async function addKept(rows: Row[], file: string): Promise<void> {
   const same = (a: Row) => (b: Row) => a.trial === b.trial && a.variant === b.variant && a.side === b.side
   const earlier = (JSON.parse(await readFile(file, 'utf8')) as { rows: Row[] }).rows
-  rows.push(...earlier.filter((row) => !rows.some(same(row))))
+  const known = ({ trial, side }: Row) => trials[trial]?.sides.some(({ name }) => name === side)
+  rows.push(...earlier.filter((row) => known(row) && !rows.some(same(row))))
   const place = ({ trial, variant, side }: Row) => [
     Object.keys(trials).indexOf(trial),
     Object.keys(trials[trial]!.variants).indexOf(variant),

@@ -133,13 +133,16 @@ export async function placeModel(result: ExportResult, path: string): Promise<Ex
 export async function writeManifest(
   result: ExportResult,
   parity: ParityRecord,
-  measured: Partial<Pick<ModelManifest, 'accuracy' | 'operatingPoints'>> = {},
+  measured: Partial<Pick<ModelManifest, 'accuracy' | 'operatingPoints' | 'calibration'>> = {},
 ): Promise<ManifestResult> {
   const manifest: ModelManifest = { ...result.draft, ...measured, parity }
   const path = manifestPath(result.path)
-  const { precision } = manifest
-  // Variants lie beside the fp32 model: each has a card of its own.
-  const cardPath = join(dirname(result.path), precision === 'fp32' ? 'MODEL_CARD.md' : `MODEL_CARD.${precision}.md`)
+  // Variants and other shapes lie beside the model, with words such as .int8 or .4096x3328 in their names: each has a card of its own.
+  const words = basename(result.path)
+    .replace(/\.onnx$/i, '')
+    .split('.')
+    .slice(1)
+  const cardPath = join(dirname(result.path), ['MODEL_CARD', ...words, 'md'].join('.'))
   await writeFileAtomic(cardPath, modelCard(manifest))
   await writeFileAtomic(path, `${JSON.stringify(manifest, null, 2)}\n`)
   return { manifest, manifestPath: path, cardPath }

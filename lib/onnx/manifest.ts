@@ -162,6 +162,9 @@ export type AccuracyRecord = z.infer<typeof accuracySchema>
 export type ParityRecord = z.infer<typeof paritySchema>
 export type Provenance = z.infer<typeof provenanceSchema>
 
+/** Methods of a calibration: logistic regression on the logit, `[slope, offset]`, of being a mass or of being malignant. */
+export const CALIBRATION_METHODS = { certainty: 'logistic', malignancy: 'logistic-malignancy' } as const
+
 /** `model.onnx` -> `model.manifest.json`. */
 export function manifestPath(model: string): string {
   return `${model.replace(/\.onnx$/i, '')}.manifest.json`

@@ -9,7 +9,7 @@ export function modelCard(manifest: ModelManifest): string {
     ['| | |', '|---|---|', ...rows.map(([a, b]) => `| ${a} | ${b} |`)].join('\n')
   const points = manifest.operatingPoints.map(
     (p) =>
-      `| ${p.threshold} | ${p.sensitivity} | ${p.falsePositivesPerImage} | ${p.images} | ${p.interval ? p.interval.map((value) => value.toFixed(3)).join(' to ') : 'not measured'} |`,
+      `| ${digits(p.threshold)} | ${p.sensitivity.toFixed(3)} | ${p.falsePositivesPerImage.toFixed(3)} | ${p.images} | ${p.interval ? p.interval.map((value) => value.toFixed(3)).join(' to ') : 'not measured'} |`,
   )
   return `${[
     `# ${manifest.name} ${manifest.version}`,
@@ -26,17 +26,17 @@ export function modelCard(manifest: ModelManifest): string {
     '## Input',
     list([
       `\`image\`: ${input.type} [N, ${input.normalisedInGraph ? 1 : input.channels}, H, W], ${input.intensity}; padded right and bottom with ${input.padValue}`,
-      `normalisation: ${input.normalise}${input.normalise === 'dataset' ? `, mean ${input.mean.join(', ')}, standard deviation ${input.std.join(', ')}` : ''}${input.normalisedInGraph ? ', inside the graph' : ', by the caller'}`,
+      `normalisation: ${input.normalise}${input.normalise === 'dataset' ? `, mean ${input.mean.map(digits).join(', ')}, standard deviation ${input.std.map(digits).join(', ')}` : ''}${input.normalisedInGraph ? ', inside the graph' : ', by the caller'}`,
       `breast crop: ${input.crop.enabled ? `on, ${input.crop.algorithm}` : 'off'}`,
-      `scale: ${input.resize.rule === 'none' ? 'as acquired' : input.resize.rule === 'sides' ? `shorter side ${input.resize.minSide}, longer at most ${input.resize.maxSide} pixels` : `${input.resize.spacingMm} mm per pixel`}`,
-      `pixel spacing of the training images: ${input.trainingSpacingMm === null ? 'unknown' : `${input.trainingSpacingMm} mm`}`,
+      `scale: ${input.resize.rule === 'none' ? 'as acquired' : input.resize.rule === 'sides' ? `shorter side ${input.resize.minSide}, longer at most ${input.resize.maxSide} pixels` : `${input.resize.spacingMm === null ? 'unknown' : digits(input.resize.spacingMm)} mm per pixel`}`,
+      `pixel spacing of the training images: ${input.trainingSpacingMm === null ? 'unknown' : `${digits(input.trainingSpacingMm)} mm`}`,
     ]),
     '## Output',
     list([
       `${output.names.map((name) => `\`${name}\``).join(', ')}: ${output.coordinates}`,
       `scores above ${output.scoreFloor}, at most ${output.maxDetections} boxes per image, NMS at IoU ${output.nmsIou}`,
       `classes: ${manifest.classes.map(({ index, name }) => `${index} ${name}`).join(', ')}`,
-      `calibration: ${manifest.calibration === 'none' ? 'none; a score is not a probability of cancer' : manifest.calibration.method}`,
+      `calibration: ${manifest.calibration === 'none' ? 'none; a score is not a probability' : `${manifest.calibration.method}, ${manifest.calibration.parameters.map(digits).join(', ')}, on ${manifest.calibration.data}`}`,
     ]),
     '## Operating points',
     points.length === 0
@@ -63,6 +63,11 @@ export function modelCard(manifest: ModelManifest): string {
       ? `${parity.matched} detections on ${parity.images.length} images agree: scores within ${parity.worstScore.toExponential(1)}, corners within ${parity.worstBoxPixels.toExponential(1)} px, ${parity.borderline.length} at a cut. Runtime ${parity.runtime}, engine ${parity.engine}, ${parity.cpu}.`
       : `Not verified: ${parity.reason}.`,
   ].join('\n\n')}\n`
+}
+
+/** Six significant digits: the manifest has them all. */
+function digits(value: number): string {
+  return String(Number(value.toPrecision(6)))
 }
 
 /** What a lower precision costs, as a table. */

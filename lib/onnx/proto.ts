@@ -1,5 +1,5 @@
-// The part of the ONNX file format that our graphs use, as a Protocol Buffers schema of our own, and its encoder.
-// Field numbers are those of onnx.proto (onnx.ai, IR version 8). Not a reader: onnxruntime reads the files.
+// The part of the ONNX file format that our graphs use, as a Protocol Buffers schema of our own, its encoder and, for looking at our
+// files, a decoder. Field numbers are those of onnx.proto (onnx.ai, IR version 8). onnxruntime reads the files that are run.
 import protobuf from 'protobufjs'
 import { ExportError } from '../errors.js'
 
@@ -147,4 +147,9 @@ export function encodeModel(model: ModelMessage): Uint8Array {
     })
   }
   return Model.encode(model).finish()
+}
+
+/** Reads a file that `encodeModel` wrote; fields that we never write are left out. Throws for bytes that are no such message. */
+export function decodeModel(bytes: Uint8Array): ModelMessage {
+  return Model.toObject(Model.decode(bytes), { longs: Number, arrays: true }) as ModelMessage
 }

@@ -9,6 +9,7 @@ import { ExportError, UsageError } from '../errors.js'
 import { compareDetections, type PairedDifference } from '../evaluate/compare.js'
 import { scoredDetections } from '../evaluate/evaluate.js'
 import { frocEvents, thresholdAt } from '../evaluate/froc.js'
+import { calibrateEvents } from '../evaluate/logistic-calibration.js'
 import { operatingPoints, sensitivityIntervals } from '../evaluate/operating-points.js'
 import { groupImages } from '../evaluate/types.js'
 import { area, centre, iou } from '../geometry/boxes.js'
@@ -20,7 +21,7 @@ import {
   writeManifest,
   writeModel,
 } from '../onnx/export.js'
-import { type AccuracyRecord, type ModelManifest, manifestPath } from '../onnx/manifest.js'
+import { type AccuracyRecord, CALIBRATION_METHODS, type ModelManifest, manifestPath } from '../onnx/manifest.js'
 import { planQuantisation, quantise, toFloat16 } from '../onnx/precision.js'
 import type { Tensor } from '../onnx/runtime.js'
 import { fillInputs, planInput } from '../predict/preprocess.js'
@@ -90,8 +91,8 @@ export async function exportVariants(
     }
     const truth = truthOf(dataset, config, ids)
     const reference = await score(base.path, 'fp32')
-    const basePoints = measuredPoints(truth, reference.predictions, config, baseManifest)
-    await writeManifest(base, baseManifest.parity, { operatingPoints: basePoints })
+    const measure = (predictions: Predictions) => measuredScores(truth, predictions, config, baseManifest)
+    await writeManifest(base, baseManifest.parity, measure(reference.predictions))
     const results: VariantResult[] = []
     for (const precision of options.variants) {
       const out = base.path.replace(/\.onnx$/i, `.${precision}.onnx`)
@@ -117,8 +118,7 @@ export async function exportVariants(
         bytes: { fp32: base.bytes, value: model.bytes },
         cpu: cpus()[0]?.model ?? null,
       }
-      const points = measuredPoints(truth, scored.predictions, config, baseManifest)
-      const written = await writeManifest(model, record, { accuracy, operatingPoints: points })
+      const written = await writeManifest(model, record, { accuracy, ...measure(scored.predictions) })
       const worst = Math.min(...[accuracy.ap50, ...accuracy.sensitivity].map((d) => d.difference ?? 0))
       if (worst < -maxDrop) {
         await rm(manifestPath(out), { force: true })
@@ -140,18 +140,27 @@ export async function exportVariants(
   }
 }
 
-/** Operating points of stored detections, for the manifest: the lowest threshold that keeps each number of false positives. */
-export function measuredPoints(
+/** What the scores of stored detections mean, for the manifest: operating points, and the calibration of being a mass. */
+export function measuredScores(
   truth: ReturnType<typeof truthOf>,
   predictions: Predictions,
   config: Config,
   manifest: Pick<ModelManifest, 'pipeline' | 'input'>,
-): ModelManifest['operatingPoints'] {
+): Pick<ModelManifest, 'operatingPoints' | 'calibration'> {
   const rules = evaluationRules(config)
   const events = frocEvents(truth, scoredDetections(truth, predictions, rules), {
     criterion: rules.criteria[0]!,
     credit: rules.credit,
   })
+  const fit = calibrateEvents(events)
+  const calibration: ModelManifest['calibration'] =
+    fit === null
+      ? 'none'
+      : {
+          method: CALIBRATION_METHODS.certainty,
+          parameters: [fit.slope, fit.offset],
+          data: `${truth.length} validation images: ${fit.hits} found lesions, ${fit.falsePositives} false positives`,
+        }
   const points = operatingPoints(events, rules.fppi).flatMap(({ threshold, sensitivity, falsePositivesPerImage }) =>
     threshold === null || sensitivity === null || falsePositivesPerImage === null
       ? []
@@ -160,7 +169,7 @@ export function measuredPoints(
   const thresholds = points.map(({ threshold }) => threshold)
   const bootstrap = { draws: DRAWS, seed: config.run.seed }
   const intervals = sensitivityIntervals(events, thresholds, groupImages(truth).patient, bootstrap)
-  return points.map((point, i) => {
+  const measured = points.map((point, i): ModelManifest['operatingPoints'][number] => {
     const interval = intervals[i]
     return {
       ...point,
@@ -169,6 +178,7 @@ export function measuredPoints(
       pipelineHash: pipelineHash(manifest),
     }
   })
+  return { operatingPoints: measured, calibration }
 }
 
 function pipelineHash({ pipeline, input }: Pick<ModelManifest, 'pipeline' | 'input'>): string {

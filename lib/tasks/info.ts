@@ -6,7 +6,8 @@ import { loadConfig } from '../config/load.js'
 import { presets } from '../config/presets.js'
 import { readImage } from '../data/image.js'
 import { UsageError } from '../errors.js'
-import { readManifest } from '../onnx/manifest.js'
+import { type GraphTable, readGraphTable } from '../onnx/graph-table.js'
+import { type ModelManifest, readManifest } from '../onnx/manifest.js'
 import { readCheckpointMetadata } from '../train/checkpoints.js'
 import { readRunRecord } from '../train/run-folder.js'
 import { openSafetensors } from '../weights/safetensors.js'
@@ -38,6 +39,21 @@ export async function describeTarget(target: string): Promise<Info> {
   if (extension === '.safetensors') return describeCheckpoint(target)
   if (extension === '.onnx') return describeOnnx(target)
   return describeImage(target)
+}
+
+/** The whole manifest of an ONNX model. Throws as `readManifest` does. */
+export function describeManifest(target: string): Promise<ModelManifest> {
+  return readManifest(target)
+}
+
+/** The nodes of an ONNX model. Throws UsageError ARGUMENT for what is no .onnx file, DataError MODEL_MANIFEST for one that cannot be read. */
+export async function describeGraph(target: string): Promise<GraphTable> {
+  if (extname(target).toLowerCase() !== '.onnx' || !(await stat(target).catch(() => undefined))?.isFile()) {
+    throw new UsageError('ARGUMENT', `--graph: expected an ONNX model, got "${target}"`, {
+      fix: 'give the .onnx file that `mammo-retinanet export` wrote',
+    })
+  }
+  return readGraphTable(target)
 }
 
 async function describePreset(name: string): Promise<Info> {

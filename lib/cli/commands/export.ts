@@ -66,6 +66,14 @@ export const exportCommand: CommandFile = {
       )
       .option('--precision <list>', 'fp32 and variants of it, measured on validation images: fp16, int8')
       .option('--data <dir>', "prepared data; default: the training's")
+      .addOption(
+        new Option(
+          '--calibration <split>',
+          'int8: part whose images set the ranges; only train, the others judge the result',
+        )
+          .choices(['train'])
+          .default('train'),
+      )
       .option('--calibration-images <n>', 'int8: training images for the ranges', integerFrom(1), 48)
       .option('--percentile <p>', 'int8: share of values kept, 100 for the extremes', numberOption, 99.999)
       .option('--weight-bits <n>', 'int8: 7 for processors without VNNI', integerFrom(7), 8)

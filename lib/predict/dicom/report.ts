@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto'
 import type { SourceImage } from '../../data/dicom/source.js'
 import { UsageError } from '../../errors.js'
-import type { ModelManifest } from '../../onnx/manifest.js'
+import { CALIBRATION_METHODS, type ModelManifest } from '../../onnx/manifest.js'
 import { INTENTS, SUCCESS, SUMMARIES } from './codes.js'
 import { type ResultIdentity, resultUid } from './uid.js'
 
@@ -70,9 +70,6 @@ export interface Report {
   statements: readonly string[]
   settings: ReportSettings
 }
-
-/** Method of a calibration: logistic regression on the logit, `[slope, offset]`, of being a mass or of being malignant. */
-const METHODS = { certainty: 'logistic', malignancy: 'logistic-malignancy' } as const
 
 /** Throws UsageError when the model names no malignancy calibration but one is asked for, or no images are given. */
 export function planReport(given: readonly AnalysedImage[], settings: ReportSettings): Report {
@@ -163,7 +160,7 @@ function calibrated({ scoreMeaning, calibration }: ReportSettings): (score: numb
   const percent = (score: number) => Number((100 * score).toFixed(4))
   if (calibration === 'none') {
     if (scoreMeaning === 'certainty') return percent
-  } else if (calibration.method === METHODS[scoreMeaning] && calibration.parameters.length === 2) {
+  } else if (calibration.method === CALIBRATION_METHODS[scoreMeaning] && calibration.parameters.length === 2) {
     const [slope, offset] = calibration.parameters as [number, number]
     return (score) => {
       const bounded = Math.min(Math.max(score, 1e-7), 1 - 1e-7)
@@ -172,7 +169,7 @@ function calibrated({ scoreMeaning, calibration }: ReportSettings): (score: numb
   }
   throw new UsageError(
     'ARGUMENT',
-    `expected a model with a calibration "${METHODS[scoreMeaning]}", got ${calibration === 'none' ? 'none' : `"${calibration.method}"`}`,
+    `expected a model with a calibration "${CALIBRATION_METHODS[scoreMeaning]}", got ${calibration === 'none' ? 'none' : `"${calibration.method}"`}`,
     {
       fix:
         scoreMeaning === 'malignancy'
