@@ -172,7 +172,7 @@ export function quantise(
   }
 
   for (const { name } of graph.input) if (plan.scaleOf.has(name)) pair(name)
-  for (const original of graph.node) {
+  for (const original of poolFirst(graph.node, plan)) {
     const input = original.input.map((name) => dequantised.get(name) ?? name)
     if (plan.convolutions.has(original.name)) {
       const [data, weight, bias] = original.input as [string, string, string | undefined]
@@ -199,6 +199,27 @@ export function quantise(
     for (const name of original.output) if (plan.scaleOf.has(name)) pair(name)
   }
   return rebuilt(model, nodes, added)
+}
+
+/**
+ * The stem in fp32: pooled before its ReLU, which gives the same numbers. onnxruntime moves the quantisation of a pooled map before the
+ * pooling, where the map is four times as large; a ReLU between them keeps it behind. A seventh of the time of a full-size image.
+ */
+function poolFirst(nodes: readonly NodeMessage[], { scaleOf }: QuantisationPlan): NodeMessage[] {
+  const readers = new Map<string, NodeMessage[]>()
+  for (const node of nodes) for (const name of node.input) readers.set(name, [...(readers.get(name) ?? []), node])
+  const changed = new Map<NodeMessage, NodeMessage>()
+  for (const relu of nodes) {
+    const [between] = relu.output as [string]
+    const [pool, ...others] = readers.get(between) ?? []
+    if (relu.opType !== 'Relu' || pool?.opType !== 'MaxPool' || others.length > 0 || scaleOf.has(between)) continue
+    const [pooled] = pool.output as [string]
+    if (!scaleOf.has(pooled)) continue
+    const first = `${pooled}.first`
+    changed.set(relu, { ...pool, name: first, input: relu.input, output: [first] })
+    changed.set(pool, { ...relu, name: pool.name, input: [first], output: [pooled] })
+  }
+  return nodes.map((node) => changed.get(node) ?? node)
 }
 
 /** fp16 convolutions: casts around them, half-size weights. A weight beyond the range of fp16 keeps its convolution in fp32. */

@@ -104,6 +104,14 @@ for (const backbone of ['resnet18', 'resnet50'] as const) {
     const whole = quantise(model, plan, ranges, { weightBits: 8 })
     const count = (type: string) => whole.graph.node.filter(({ opType }) => opType === type).length
     t.equal(count('QuantizeLinear'), plan.scaleOf.size)
+    const producer = (name: string) => whole.graph.node.find(({ output }) => output[0] === name)
+    const stem = [producer('backbone.maxpool')!]
+    for (let i = 0; i < 2; i++) stem.push(producer(stem[i]!.input[0]!)!)
+    t.strictSame(
+      stem.map(({ opType }) => opType),
+      ['Relu', 'MaxPool', 'Conv'],
+      'the stem is pooled before its ReLU, and quantised after both',
+    )
     const int8 = whole.graph.initializer.filter(({ dataType }) => dataType === ELEMENT_TYPES.int8)
     t.ok(int8.length > 0)
     t.ok(encodeModel(whole).length < encodeModel(model).length / 1.5, 'smaller')

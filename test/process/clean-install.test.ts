@@ -12,7 +12,7 @@ import type { Prediction } from '../../lib/predict/results.js'
 import { tinyExport } from '../onnx/tiny-export.js'
 import { testImage } from '../onnx/tiny-model.js'
 
-t.setTimeout(120_000)
+t.setTimeout(600_000)
 const run = promisify(execFile)
 
 t.test('the package predicts with nothing but node beside it', async (t) => {

@@ -5,7 +5,7 @@ import t from 'tap'
 import { unverifiedRecord, writeManifest, writeModel } from '../../lib/onnx/export.js'
 import { tinyExport } from '../onnx/tiny-export.js'
 
-t.setTimeout(120_000)
+t.setTimeout(600_000)
 
 const predictor = new URL('../../lib/predict/predictor.js', import.meta.url).href
 
@@ -25,7 +25,7 @@ function run(
 ): Promise<{ code: number | null; stdout: string; stderr: string }> {
   return new Promise((resolve) => {
     const args = ['--input-type=module', '-e', script(body), model, isolation]
-    const child = execFile(process.execPath, args, { timeout: 60_000 }, (_, stdout, stderr) =>
+    const child = execFile(process.execPath, args, { timeout: 120_000 }, (_, stdout, stderr) =>
       resolve({ code: child.exitCode, stdout, stderr }),
     )
   })

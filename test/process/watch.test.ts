@@ -17,7 +17,7 @@ import { tinyExport } from '../onnx/tiny-export.js'
 import { testImage } from '../onnx/tiny-model.js'
 import { mammogram, PLAIN_PATIENT } from '../predict/dicom/studies.js'
 
-t.setTimeout(300_000)
+t.setTimeout(1_200_000)
 
 const task = new URL('../../lib/tasks/watch.js', import.meta.url).href
 
