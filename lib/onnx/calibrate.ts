@@ -42,10 +42,12 @@ export async function calibrate(
   const ask = (request: CalibrationRequest) =>
     new Promise<CalibrationReply>((resolve, reject) => {
       const end = (code: number | null, signal: string | null) => reject(lost(signal ?? `exit ${code}`))
+      const fail = (error: Error) => reject(lost(error.message))
       child.once('exit', end)
-      child.once('error', (error) => reject(lost(error.message)))
+      child.once('error', fail)
       child.once('message', (message) => {
         child.off('exit', end)
+        child.off('error', fail)
         const reply = message as CalibrationReply
         if (reply.kind === 'error') reject(lost(reply.message))
         else resolve(reply)

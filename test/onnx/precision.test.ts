@@ -20,6 +20,8 @@ import { randomStream } from '../../lib/random.js'
 import { tinyExport } from './tiny-export.js'
 import { type TinyOptions, testImage } from './tiny-model.js'
 
+t.setTimeout(600_000)
+
 async function tiny(t: Test, options: TinyOptions = {}): Promise<ModelMessage> {
   return (await writeModel(tinyExport(join(t.testdir(), 'model.onnx'), options))).message
 }
@@ -29,6 +31,11 @@ function feeds(side = 256): Record<string, Tensor> {
     image: { dims: [1, 1, side, side], data: testImage(side, side) },
     imageSize: { dims: [1, 2], data: BigInt64Array.of(BigInt(side), BigInt(side)) },
   }
+}
+
+/** More than the listeners that Node takes for a leak. */
+async function* images(count = 12): AsyncGenerator<Record<string, Tensor>> {
+  for (let i = 0; i < count; i++) yield feeds(128)
 }
 
 async function* once(): AsyncGenerator<Record<string, Tensor>> {
@@ -128,6 +135,18 @@ for (const backbone of ['resnet18', 'resnet50'] as const) {
     t.throws(() => quantise(model, plan, new Map(), { weightBits: 8 }), { code: 'ERR_MAMMO_ONNX_UNSUPPORTED' })
   })
 }
+
+t.test('calibration on many images leaves no listener behind', async (t) => {
+  const warnings: Error[] = []
+  const onWarning = (warning: Error) => warnings.push(warning)
+  process.on('warning', onWarning)
+  const scratch = join(t.testdir(), 'scratch.onnx')
+  const model = await tiny(t)
+  const ranges = await calibrate(model, images(), { percentile: 100, threads: 1, scratch })
+  process.off('warning', onWarning)
+  t.equal(ranges.size, calibrationTensors(planQuantisation(model)).length)
+  t.strictSame(warnings, [])
+})
 
 t.test('fp16: half the weights, the same detections', async (t) => {
   for (const options of [{}, { norm: 'group', headNorm: 'group' }] as const) {
