@@ -42,6 +42,7 @@ export const exportCommand: CommandFile = {
   declare: (command) => {
     command
       .argument('<run>', 'run folder or checkpoint')
+      .argument('[shapes...]', 'with --shape: further shapes')
       .option('--out <file>', 'file to write; default export/model.onnx or export/model.safetensors in the run folder')
       .addOption(
         new Option('--format <kind>', 'ONNX model, or weights with the names of torchvision')
@@ -50,7 +51,7 @@ export const exportCommand: CommandFile = {
       )
       .option(
         '--shape <shapes>',
-        'dynamic, or HxW in multiples of the coarsest stride; several with commas give a file each',
+        'dynamic, or HxW in multiples of the coarsest stride; several, with commas or spaces, give a file each',
       )
       .addOption(
         new Option('--graph <kind>', 'final boxes, or raw head outputs').choices(['detect', 'heads']).default('detect'),
@@ -81,7 +82,7 @@ export const exportCommand: CommandFile = {
       .option('--licence <text>', 'licence of the training data, for manifest and model card')
       .option('--no-verify', 'write an unverified model, and say so in its record')
   },
-  async run(io, global, options, [target]) {
+  async run(io, global, options, [target, ...more]) {
     const log = (line: string) => {
       if (!global.quiet) io.stderr(`${line}\n`)
     }
@@ -102,13 +103,14 @@ export const exportCommand: CommandFile = {
       )
       return 0
     }
+    const flags = options as unknown as ExportFlags
+    const shapes = shapeList(flags.shape, more)
     const { ensureAddon } = await import('../../tasks/build.js')
     const { exportOnnx } = await import('../../tasks/export.js')
     await ensureAddon({ allowed: global.build, log })
-    const flags = options as unknown as ExportFlags
     const { out, graph, verify } = flags
     const outcomes: ExportOutcome[] = []
-    for (const { shape, suffix } of shapeList(flags.shape)) {
+    for (const { shape, suffix } of shapes) {
       // Without --out the task knows the place; a suffix then needs it too.
       const path =
         suffix === '' ? out : `${(out ?? (await defaultOut(target!))).replace(/\.onnx$/i, '')}.${suffix}.onnx`
@@ -141,11 +143,16 @@ export const exportCommand: CommandFile = {
   },
 }
 
-/** The shapes of `--shape`; a single one gives the file its plain name, several add theirs to it. */
-function shapeList(text: string | undefined): { shape: string | undefined; suffix: string }[] {
-  const shapes = text?.split(',').map((shape) => shape.trim()) ?? [undefined]
-  if (shapes.length === 1) return [{ shape: shapes[0], suffix: '' }]
-  return shapes.map((shape) => ({ shape, suffix: shape! }))
+/** The shapes of `--shape` and the words after it; a single one gives the file its plain name, several add theirs to it. */
+function shapeList(text: string | undefined, more: readonly string[]): { shape: string | undefined; suffix: string }[] {
+  if (text === undefined && more.length > 0) {
+    throw new UsageError('ARGUMENT', `expected one run or checkpoint, got also ${more.join(', ')}`, {
+      fix: 'name shapes with --shape, such as --shape 4096x3328 3328x2560',
+    })
+  }
+  const shapes = text === undefined ? [undefined] : [text, ...more].flatMap((word) => word.split(','))
+  if (shapes.length === 1) return [{ shape: shapes[0]?.trim(), suffix: '' }]
+  return shapes.map((shape) => ({ shape: shape!.trim(), suffix: shape!.trim() }))
 }
 
 async function defaultOut(target: string): Promise<string> {
