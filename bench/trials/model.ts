@@ -2,7 +2,7 @@
 // two lesions per image, and the memory of the process.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { native, openSession, type Session } from '../../lib/binding/session.js'
-import type { ImageBatch, SessionConfig, StepOptions, TargetBatch } from '../../lib/binding/types.js'
+import type { ImageBatch, Recompute, SessionConfig, StepOptions, TargetBatch } from '../../lib/binding/types.js'
 import { sessionConfig } from '../../lib/config/detector.js'
 import { defaultConfig } from '../../lib/config/load.js'
 
@@ -12,8 +12,8 @@ export interface StepSetting {
   batch: number
   frozenStages: number
   threads: number
-  /** Recompute residual blocks in the backward. */
-  checkpoint?: boolean
+  /** Residual blocks to recompute in the backward. */
+  checkpoint?: Recompute
   backbone?: 'resnet18' | 'resnet50'
   /** Stem channels; the peer has 3. */
   channels?: 1 | 3

@@ -46,9 +46,12 @@ export interface ModelConfig {
   prior: number
   /** n freezes the stem and the first n-1 stages; 0 none, 5 the whole backbone. */
   frozenStages: number
-  /** Activation checkpointing by residual block in trained stages. */
-  checkpointActivations: boolean
+  /** Activation checkpointing by residual block in trained stages; early: only up to C2. */
+  checkpointActivations: Recompute
 }
+
+/** Blocks whose activations are computed again in the backward. */
+export type Recompute = boolean | 'early'
 
 /** A backbone as data: operations in execution order, as native/core/model/backbones builds them. */
 export interface BackboneGraph {
@@ -386,7 +389,7 @@ export interface NativeBinding {
 
 export interface SessionUpdate {
   frozenStages?: number
-  checkpointActivations?: boolean
+  checkpointActivations?: Recompute
   loss?: LossConfig
   post?: PostConfig
 }

@@ -1,4 +1,5 @@
 // The phases of a run, each with every inherited value filled in. A run without `train.phases` has one phase.
+import type { Recompute } from '../binding/types.js'
 import type { Config, ScheduleConfig } from './schema.js'
 
 export interface Phase {
@@ -11,7 +12,7 @@ export interface Phase {
   batchSize: number
   accumulate: number
   frozenStages: number
-  checkpointActivations: boolean
+  checkpointActivations: Recompute
   augment: boolean
   schedule: ScheduleConfig
   earlyStop: { patience: number | null; minDelta: number }

@@ -16,6 +16,7 @@ const choice = <const T extends readonly [string, ...string[]]>(options: T, valu
     .enum(options)
     .default(value as never)
     .describe(about)
+const recompute = z.union([z.boolean(), z.literal('early')])
 const positives = (value: number[], about: string) =>
   z.array(z.number().positive()).min(1).default(value).describe(about)
 const pair = (value: [number, number], about: string) =>
@@ -143,7 +144,11 @@ const model = z.strictObject({
     .prefault({}),
   prior: z.number().gt(0).lt(1).default(0.01).describe('initial foreground probability [RetinaNet paper]'),
   frozenStages: int(0, 'n freezes the stem and the first n-1 stages; 5 is the whole backbone', 0, 5),
-  checkpointActivations: flag(false, 'recompute activations of residual blocks: less memory, more time'),
+  checkpointActivations: recompute
+    .default(false)
+    .describe(
+      'recompute activations of residual blocks: less memory, more time; early: of those up to C2, the largest and cheapest',
+    ),
 })
 
 const anchors = z.strictObject({
@@ -240,7 +245,7 @@ const phase = z.strictObject({
   batchSize: z.number().int().positive().nullable().default(null).describe('null: data.batchSize'),
   accumulate: z.number().int().positive().nullable().default(null).describe('null: train.accumulate'),
   frozenStages: z.number().int().min(0).max(5).nullable().default(null).describe('null: model.frozenStages'),
-  checkpointActivations: z.boolean().nullable().default(null).describe('null: model.checkpointActivations'),
+  checkpointActivations: recompute.nullable().default(null).describe('null: model.checkpointActivations'),
   augment: z.boolean().nullable().default(null).describe('null: augment.enabled'),
   schedule: schedule.nullable().default(null).describe('null: train.schedule'),
   earlyStop: earlyStop.nullable().default(null).describe('null: train.earlyStop; ends this phase'),

@@ -41,17 +41,22 @@ export interface Cost {
 }
 
 const FLOAT = 4
+const STRIP_BYTES = 2 ** 26
 
 /** The cost of one step. */
 export function stepCost({ model, backbone, anchorsPerCell, height, width, batch, optimizer }: CostSetting): Cost {
-  const { frozenStages, checkpointActivations, fpnChannels: w } = model
+  const { frozenStages, fpnChannels: w } = model
+  const again = model.checkpointActivations
   const area = (stride: number) => Math.ceil(height / stride) * Math.ceil(width / stride)
   const bytesOf = (set: Iterable<number>) => [...set].reduce((sum, b) => sum + (size.get(b) ?? 0), 0)
   const inputs = new Map<number, { channels: number; stride: number }>([[-1, { channels: model.channels, stride: 1 }]])
   const buffer = new Map<number, number>([[-1, -1]])
   const size = new Map<number, number>([[-1, model.channels * area(1)]])
-  const saved = { all: new Set<number>(), ends: new Set<number>() }
-  let [macs, trainedMacs, all, trained, laidOut, indices, block, worstBlock, worstFrozen] = [0, 0, 0, 0, 0, 0, 0, 0, 0]
+  const saved = new Set<number>()
+  let [macs, trainedMacs, againMacs, all, trained, laidOut] = [0, 0, 0, 0, 0, 0]
+  let [indices, block, before, worstBlock, worstFrozen] = [0, 0, 0, 0, 0]
+  let c3Begun = false
+  const input = model.channels * area(1)
   // Of the batch: maps once per image, weights once.
   const moved = (maps: number, weights: number) => FLOAT * (batch * maps + weights)
   let backboneTraffic = 0
@@ -63,6 +68,9 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
     inputs.set(i, { channels: node.channels, stride })
     const elements = node.channels * area(stride)
     const train = node.stage > frozenStages
+    // Block by block all but the stem; early the stem, and the blocks up to the first of C3.
+    const recomputed =
+      train && (again === 'early' ? node.stage < 3 || (node.stage === 3 && !c3Begun) : again && node.stage > 1)
     const fresh =
       !['batchNorm', 'relu', 'relu6', 'add'].includes(node.op) || (node.op === 'batchNorm' && model.norm === 'train')
     buffer.set(i, fresh ? i : buffer.get(from)!)
@@ -74,21 +82,23 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
       backboneTraffic += moved(source.channels * area(source.stride) + elements, weights)
       if (train) {
         trainedMacs += weights * area(stride)
+        if (recomputed) againMacs += weights * area(stride)
         trained += weights
       } else laidOut += laidOutWeights(node, source.channels, weights)
     }
     if (fresh) block += elements
     if (!train) worstFrozen = Math.max(worstFrozen, block + (size.get(lastEnd) ?? 0))
     if (train && node.op === 'maxPool') indices += 2 * elements
-    if (train && node.op !== 'add') for (const input of node.inputs) if (fresh) saved.all.add(buffer.get(input)!)
+    if (train && !recomputed && node.op !== 'add')
+      for (const input of node.inputs) if (fresh) saved.add(buffer.get(input)!)
     const end = node.op === 'maxPool' || (node.op === 'relu' && backbone.nodes[from]?.op === 'add')
     if (end) {
-      if (train) {
-        saved.all.add(buffer.get(i)!)
-        saved.ends.add(buffer.get(i)!)
-        // When this block is computed again, the ones above it are gone.
-        if (node.op !== 'maxPool') worstBlock = Math.max(worstBlock, bytesOf(saved.ends) + block + 3 * elements)
-      }
+      // Early, only the ends of the two parts are kept. Of what is computed again two blocks are there at a time.
+      if (train && (again !== 'early' || !recomputed || node.stage !== 2)) saved.add(buffer.get(i)!)
+      const held = again === 'early' ? input + block + before : bytesOf(saved) + block
+      if (recomputed) worstBlock = Math.max(worstBlock, held + 4 * elements)
+      before = block
+      if (node.stage === 3) c3Begun = true
       block = 0
       lastEnd = buffer.get(i)!
     }
@@ -97,7 +107,7 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
   let neck = 0
   let neckWeights = 0
   let neckTraffic = 0
-  let pyramid = 0
+  let merged = 0
   const lowest = model.levels[0]!
   const tapAt = new Map(backbone.taps.map((tap) => [tap.level, tap]))
   let taps = 0
@@ -107,7 +117,7 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
     neck += tap.channels * w * area(tap.stride)
     neckWeights += tap.channels * w
     neckTraffic += moved((tap.channels + w) * area(tap.stride), tap.channels * w)
-    pyramid += w * area(tap.stride)
+    merged += w * area(tap.stride)
     if (level <= frozenStages) taps += tap.channels * area(tap.stride)
   }
   const perAnchor = { classification: model.classes, box: 4 }
@@ -122,8 +132,6 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
     neckWeights += 9 * from * w
     const fromCells = level > 5 ? area(2 ** (level - 1)) : cells
     neckTraffic += moved(from * fromCells + w * cells, 9 * from * w)
-    // The map and, later, its gradient: the larger half of the levels' gradients is there when the worst level's heads run.
-    pyramid += w * cells
     headMacsByLevel[level] = 0
     headTrafficByLevel[level] = 0
     for (const part of ['classification', 'box'] as const) {
@@ -141,17 +149,22 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
   }
   const headWeights = 9 * w * (2 * w * model.headDepth + anchorsPerCell * (perAnchor.classification + perAnchor.box))
   const cells = area(2 ** lowest)
+  const columns = Math.ceil(width / 2 ** lowest)
+  const strip =
+    model.headNorm.classification === 'none'
+      ? columns * stripRows(cells / columns, columns * w * batch, model.headDepth + 1)
+      : cells
   // Inputs of the tower's convolutions, then a gradient on its way through a convolution (in, out) and one reordered copy.
   // A group norm keeps its own input beside them.
   const keptMaps = model.headDepth * (model.headNorm.classification === 'group' ? 2 : 1)
-  const head = w * cells * (keptMaps + 3) + 2 * cells * anchorsPerCell * model.classes
-  const stem = frozenStages < 1 ? (size.get(0) ?? 0) : 0
-  const kept = (checkpointActivations ? bytesOf(saved.ends) + stem : bytesOf(saved.all)) + indices
-  const input = model.channels * area(1)
+  const head = strip * (w * (keptMaps + 3) + 2 * anchorsPerCell * model.classes)
+  const kept = bytesOf(saved) + indices
+  // One level's map and its gradient are there at a time.
+  const map = 2 * w * cells
   const moments = {
-    head: input + kept + taps + pyramid + head,
+    head: input + kept + taps + merged + map + head,
     'backbone forward': input + kept + worstFrozen,
-    'backbone backward': checkpointActivations ? input + stem + indices + worstBlock : 0,
+    'backbone backward': again === false ? 0 : input + indices + worstBlock,
   }
   const worst = (Object.keys(moments) as (keyof typeof moments)[]).reduce((a, b) => (moments[b] > moments[a] ? b : a))
   const trainedAll = trained + neckWeights + headWeights
@@ -165,7 +178,7 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
     stepMacs:
       batch *
       (macs +
-        (checkpointActivations ? trainedMacs : 0) +
+        againMacs +
         2 * trainedMacs +
         3 * neck +
         3 * towers.classification +
@@ -191,6 +204,12 @@ function laidOutWeights(
   return transformed <= 2 ** 20 ? transformed : 0
 }
 
+/** Rows whose classification tower is trained at once, border and all, as native/core/loss.cc chooses them; `row`: numbers in a row of the batch. */
+function stripRows(rows: number, row: number, radius: number): number {
+  const strip = Math.max(Math.ceil(rows / Math.ceil((FLOAT * rows * row) / STRIP_BYTES)), 4 * radius)
+  return Math.min(rows, strip + 2 * radius)
+}
+
 function mapped<K extends string>(of: Record<K, number>, by: (n: number) => number): Record<K, number> {
   return Object.fromEntries(Object.entries<number>(of).map(([k, v]) => [k, by(v)])) as Record<K, number>
 }
@@ -206,8 +225,14 @@ export function smallerSteps(setting: CostSetting): Suggestion[] {
   const found: Suggestion[] = []
   const add = (change: string, smaller: CostSetting) => found.push({ change, stepBytes: stepCost(smaller).bytes.step })
   if (setting.batch > 1) add('data.batchSize=1', { ...setting, batch: 1 })
-  if (!model.checkpointActivations && model.frozenStages < 5)
-    add('model.checkpointActivations=true', { ...setting, model: { ...model, checkpointActivations: true } })
+  for (const checkpointActivations of ['early', true] as const) {
+    const more = checkpointActivations === 'early' ? !model.checkpointActivations : model.checkpointActivations !== true
+    if (more && model.frozenStages < (checkpointActivations === 'early' ? 3 : 5))
+      add(`model.checkpointActivations=${checkpointActivations}`, {
+        ...setting,
+        model: { ...model, checkpointActivations },
+      })
+  }
   if (model.frozenStages < 5) add('model.frozenStages=5', { ...setting, model: { ...model, frozenStages: 5 } })
   if (model.levels[0]! < 4 && model.levels.at(-1)! > 4)
     add('levels P4 and up', { ...setting, model: { ...model, levels: model.levels.filter((level) => level >= 4) } })

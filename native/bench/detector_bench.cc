@@ -1,10 +1,11 @@
 // One measurement of the whole detector, or of the machine's matrix product, as one JSON line:
 //   detector_bench WORK [--KEY VALUE]...   WORK: train, detect or matmul
 // Keys with their defaults: device cpu, precision fp32, height 1024, width 1024, batch 1, frozen 0,
-// checkpoint 0, lowest 3 (pyramid level), channels 3, backbone resnet50, steps 10, warmup 3,
-// seconds 20 (stop earlier), threads 1, size 8192 (of the product's square matrices).
-// The mathematics is torchvision's v1 with frozen batch norms, two lesions an image, as in
-// bench/trials/model.ts; GFLOP are those of the dense network, so that both can be compared.
+// checkpoint 0 (1 every block, 2 early ones), lowest 3 (pyramid level), channels 3, backbone
+// resnet50, steps 10, warmup 3, seconds 20 (stop earlier), threads 1, size 8192 (of the product's
+// square matrices). The mathematics is torchvision's v1 with frozen batch norms, two lesions an
+// image, as in bench/trials/model.ts; GFLOP are those of the dense network, so that both can be
+// compared.
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -66,7 +67,10 @@ SessionConfig torchvision_config(Options& options, bool training) {
   d.model.backbone = options.text("backbone", "resnet50");
   d.model.channels = static_cast<int>(options.number("channels", 3));
   d.model.frozen_stages = static_cast<int>(options.number("frozen", training ? 0 : 5));
-  d.model.checkpoint_activations = options.number("checkpoint", 0) != 0;
+  const double recompute = options.number("checkpoint", 0);
+  d.model.checkpoint_activations = recompute == 1   ? Recompute::kAll
+                                   : recompute == 2 ? Recompute::kEarly
+                                                    : Recompute::kNothing;
   d.model.levels.clear();
   d.anchors = {{}, {}, d.anchors.scales, d.anchors.ratios, false, true, true, 0, true};
   for (int level = static_cast<int>(options.number("lowest", 3)); level <= 7; ++level) {

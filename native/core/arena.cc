@@ -19,9 +19,14 @@ namespace mammo {
 namespace {
 
 constexpr size_t kLarge = size_t{1} << 20;
-constexpr size_t kPage = size_t{1} << 21;  // a huge page
+constexpr size_t kPage = size_t{1} << 21;       // a huge page
+constexpr size_t kSmallPage = size_t{1} << 16;  // a multiple of every system's page
 
-size_t round_up(size_t size) { return (size + kPage - 1) / kPage * kPage; }
+// Weights are a few MiB each: whole huge pages would waste a quarter of them.
+size_t round_up(size_t size) {
+  const size_t page = size < 8 * kPage ? kSmallPage : kPage;
+  return (size + page - 1) / page * page;
+}
 
 class Arena final : public c10::Allocator {
  public:

@@ -119,17 +119,20 @@ RestoredState read_full_checkpoint(const std::string& path, const TrainingState&
   Json ours = Json::parse(detector_json(current.detector));
   try {
     Json& model = detector.at("model");
-    restored.frozen_stages = model.at("frozenStages").get<int>();
-    restored.checkpoint_activations = model.at("checkpointActivations").get<bool>();
+    Json movable;
     for (const char* key : {"frozenStages", "checkpointActivations"}) {
+      movable[key] = model.at(key);
       model.erase(key);
       ours["model"].erase(key);
     }
+    const SessionUpdate update = parse_session_update(movable.dump());
+    restored.frozen_stages = *update.frozen_stages;
+    restored.checkpoint_activations = *update.checkpoint_activations;
   } catch (const Json::exception&) {
     fail(path, "its configuration is malformed");
-  }
-  if (restored.frozen_stages < 0 || restored.frozen_stages > 5)
+  } catch (const Error&) {
     fail(path, "its configuration is malformed");
+  }
   std::vector<std::string> keys;
   differences(detector, ours, "", keys);
   differences(Json::parse(metadata_of(file, "optimizer", path), nullptr, false),

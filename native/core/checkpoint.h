@@ -46,7 +46,7 @@ struct RestoredState {
   std::optional<LossScale> loss_scale;
   at::Tensor random;
   int frozen_stages;
-  bool checkpoint_activations;
+  Recompute checkpoint_activations;
   std::string metadata;
 };
 

@@ -38,6 +38,15 @@ class Reader {
     if (!item.is_boolean()) wrong(key, "true or false", item);
     value = item.get<bool>();
   }
+  void operator()(const char* key, Recompute& value) {
+    const Json& item = get(key);
+    if (item == "early")
+      value = Recompute::kEarly;
+    else if (item.is_boolean())
+      value = item.get<bool>() ? Recompute::kAll : Recompute::kNothing;
+    else
+      wrong(key, "true, false or \"early\"", item);
+  }
   void operator()(const char* key, int& value) { value = integer<int>(key); }
   void operator()(const char* key, uint64_t& value) {
     const Json& item = get(key);
@@ -145,6 +154,12 @@ class Writer {
   template <class T>
   void operator()(const char* key, const T& value) {
     node_[key] = value;
+  }
+  void operator()(const char* key, Recompute value) {
+    if (value == Recompute::kEarly)
+      node_[key] = "early";
+    else
+      node_[key] = value == Recompute::kAll;
   }
   template <class T>
   void operator()(const char* key, const std::optional<T>& value) {
@@ -493,7 +508,7 @@ SessionUpdate parse_session_update(const std::string& json) {
     update.frozen_stages = stages;
   }
   if (reader.has("checkpointActivations")) {
-    bool value = false;
+    Recompute value{};
     reader("checkpointActivations", value);
     update.checkpoint_activations = value;
   }

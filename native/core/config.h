@@ -13,6 +13,9 @@ namespace mammo {
 
 enum class NormPolicy { kFrozen, kTrain, kGroup };
 enum class Padding { kSymmetric, kTf };
+/// Blocks whose activations are computed again in the backward. Early: those up to C2, which hold
+/// the largest maps and the fewest operations. In JSON false, "early", true.
+enum class Recompute { kNothing, kEarly, kAll };
 
 struct ModelConfig {
   std::string backbone;
@@ -32,7 +35,7 @@ struct ModelConfig {
   int classes;
   double prior;
   int frozen_stages;
-  bool checkpoint_activations;
+  Recompute checkpoint_activations;
 };
 
 struct AnchorConfig {
@@ -144,7 +147,7 @@ DetectorConfig parse_detector_parts(const std::string& json);
 /// What may change within a run.
 struct SessionUpdate {
   std::optional<int> frozen_stages;
-  std::optional<bool> checkpoint_activations;
+  std::optional<Recompute> checkpoint_activations;
   std::optional<LossConfig> loss;
   std::optional<PostConfig> post;
 };

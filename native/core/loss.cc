@@ -95,8 +95,7 @@ void add_box_part(const LossContext& c, size_t level, const at::Tensor& part,
   const at::Tensor weights =
       (c.weights.index_select(0, images) * c.config.loss.box_weight).to(losses.scalar_type());
   if (joint != nullptr) {
-    joint->sums.push_back(losses);
-    joint->gradients.push_back(weights);
+    joint->add(losses, weights);
     return;
   }
   torch::autograd::backward({losses}, {weights});
@@ -138,6 +137,68 @@ void add_box_loss(const LossContext& c, size_t level, const at::Tensor& map, at:
   }
 }
 
+// Rows whose logits are computed at once, so that a strip's maps stay small. A strip is not worth
+// its borders when it has few rows.
+int64_t strip_rows(const LossContext& c, const at::Tensor& map, bool strips) {
+  const int64_t rows = map.size(2);
+  if (!strips || !c.heads.classification.local() || !switches().strips) return rows;
+  const int64_t bytes = map.numel() * map.element_size();
+  const int64_t count = (bytes + c.strip_bytes - 1) / c.strip_bytes;
+  return std::min(
+      rows, std::max<int64_t>((rows + count - 1) / count, 4 * c.heads.classification.radius()));
+}
+
+// The focal loss of one level, strip by strip. A strip's own rows are exact because the tower sees
+// `radius` more on each side. Every window has the same height: the convolution library prepares
+// itself anew for every shape. Result: the gradient of `map`, when trained and not `joint`.
+at::Tensor add_classification_loss(const LossContext& c, size_t level, const at::Tensor& map,
+                                   bool train, LossSums& sums, Timer& timer, Roots* joint) {
+  const LossConfig& loss = c.config.loss;
+  const auto focal = switches().fused_focal ? &focal_loss : &composed_focal_loss;
+  const int64_t rows = map.size(2), row = map.size(3) * c.grid.per_cell;
+  const int64_t strip = strip_rows(c, map, train && joint == nullptr);
+  const int64_t height = std::min(rows, strip + 2 * c.heads.classification.radius());
+  at::Tensor gradient;
+  for (int64_t y = 0; y < rows; y += strip) {
+    const int64_t own = std::min(strip, rows - y);
+    const int64_t top =
+        strip == rows ? 0
+                      : std::clamp<int64_t>(y - c.heads.classification.radius(), 0, rows - height);
+    const bool whole = own == rows;
+    at::Tensor leaf = whole ? map : map.narrow(2, top, height);
+    if (joint == nullptr) leaf = leaf.detach().requires_grad_(train);
+    at::Tensor sum;
+    {
+      c10::AutoGradMode grad(train);
+      at::Tensor logits = tower_forward(c.heads.classification, leaf);
+      at::Tensor match = c.targets.match[level];
+      if (!whole) {
+        logits = logits.narrow(1, (y - top) * row, own * row);
+        match = match.narrow(1, y * row, own * row);
+      }
+      timer.mark("classification");
+      sum = focal(logits, match, c.targets.labels, c.targets.box_offsets, loss.alpha, loss.gamma);
+    }
+    sums.classification.add_(sum.detach());
+    timer.mark("loss");
+    if (!train) continue;
+    const at::Tensor weights = c.weights * loss.classification_weight;
+    if (joint != nullptr) {
+      joint->add(sum, weights);
+      continue;
+    }
+    torch::autograd::backward({sum}, {weights});
+    if (whole) {
+      gradient = leaf.grad();
+    } else {
+      if (!gradient.defined()) gradient = at::zeros_like(map);
+      gradient.narrow(2, top, height).add_(leaf.grad());
+    }
+    timer.mark("classificationBackward");
+  }
+  return gradient;
+}
+
 }  // namespace
 
 std::vector<double> image_weights(const std::vector<int64_t>& positives, const LossConfig& config,
@@ -171,29 +232,9 @@ LossSums make_loss_sums(int64_t images, at::Device device) {
 
 at::Tensor add_level_loss(const LossContext& c, size_t level, const at::Tensor& map, bool train,
                           LossSums& sums, Timer& timer, Roots* joint) {
-  const LossConfig& loss = c.config.loss;
-  at::Tensor leaf = joint ? map : map.detach().requires_grad_(train);
-  at::Tensor sum;
-  {
-    c10::AutoGradMode grad(train);
-    const at::Tensor logits = tower_forward(c.heads.classification, leaf);
-    timer.mark("classification");
-    const auto focal = switches().fused_focal ? &focal_loss : &composed_focal_loss;
-    sum = focal(logits, c.targets.match[level], c.targets.labels, c.targets.box_offsets, loss.alpha,
-                loss.gamma);
-  }
-  sums.classification.add_(sum.detach());
-  timer.mark("loss");
-  at::Tensor gradient;
-  if (joint != nullptr) {
-    joint->sums.push_back(sum);
-    joint->gradients.push_back(c.weights * loss.classification_weight);
-  } else if (train) {
-    torch::autograd::backward({sum}, {c.weights * loss.classification_weight});
-    gradient = leaf.grad();
-    timer.mark("classificationBackward");
-  }
-  add_box_loss(c, level, joint ? map : map.detach(), gradient, train, sums, timer, joint);
+  const at::Tensor source = joint ? map : map.detach();
+  at::Tensor gradient = add_classification_loss(c, level, source, train, sums, timer, joint);
+  add_box_loss(c, level, source, gradient, train, sums, timer, joint);
   return gradient;
 }
 

@@ -10,6 +10,7 @@
 #include "core/config.h"
 #include "core/model/heads.h"
 #include "core/ops/anchors.h"
+#include "core/roots.h"
 #include "core/targets.h"
 #include "core/timer.h"
 
@@ -39,18 +40,17 @@ struct LossContext {
   const MatchedTargets& targets;
   const DetectorConfig& config;
   at::Tensor weights;  // double [n] on the device: image weight times the loss scale
-};
-
-/// Sums whose backward was put off, with the gradients to start it from.
-struct Roots {
-  std::vector<at::Tensor> sums, gradients;
+  /// Largest map, in bytes, whose classification tower is trained at once; larger ones go in
+  /// strips.
+  int64_t strip_bytes = int64_t{64} << 20;
 };
 
 /// Adds one level's loss to `sums`. With `train` it also runs backward: parameter gradients
 /// accumulate, and the gradient of `map` [n, c, h, w] is returned. Without, the result is
-/// undefined. The box tower runs only where positives are near, which is exact while it has no
-/// norm. With `joint` nothing runs backward yet: the roots are collected there, connected to
-/// `map`, and the result is undefined.
+/// undefined. The box tower runs only where positives are near, the classification tower on one
+/// strip of rows after the other; both are exact while the towers have no norm. With `joint`
+/// nothing runs backward yet: the roots are collected there, connected to `map`, and the result is
+/// undefined.
 at::Tensor add_level_loss(const LossContext& context, size_t level, const at::Tensor& map,
                           bool train, LossSums& sums, Timer& timer, Roots* joint = nullptr);
 

@@ -302,22 +302,21 @@ StepResult Session::train_step(const ImageBatch& batch, const TargetBatch& targe
   BackbonePass backbone(s.net, input, model.frozen_stages, model.checkpoint_activations);
   input.reset();
   timer.mark("backbone");
-  std::vector<at::Tensor> maps = fpn_forward(s.net.fpn, backbone.taps());
-  timer.mark("neck");
-  std::vector<at::Tensor> gradients;
+  const bool by_level = switches().level_wise;
+  FpnPass pyramid(s.net.fpn, backbone.taps(), by_level);
   Roots joint;
-  for (size_t level = 0; level < maps.size(); ++level) {
-    gradients.push_back(add_level_loss(context, level, maps[level], /*train=*/true, sums, timer,
-                                       switches().level_wise ? nullptr : &joint));
+  for (size_t level = 0; level < s.net.fpn.levels.size(); ++level) {
+    const at::Tensor map = pyramid.map(level);
+    timer.mark("neck");
+    const at::Tensor gradient = add_level_loss(context, level, map, /*train=*/true, sums, timer,
+                                               by_level ? nullptr : &joint);
+    if (by_level) pyramid.backward(map, gradient);
+    timer.mark("neckBackward");
   }
-  if (switches().level_wise) {
-    torch::autograd::backward(maps, gradients);
-  } else {
-    torch::autograd::backward(joint.sums, joint.gradients);
-    joint = {};
-  }
-  maps.clear();
-  gradients.clear();
+  if (by_level)
+    pyramid.finish();
+  else
+    joint.backward();
   timer.mark("neckBackward");
   backbone.backward();
   timer.mark("backboneBackward");
@@ -366,10 +365,12 @@ StepResult Session::evaluate_loss(const ImageBatch& batch, const TargetBatch& ta
   timer.mark("matching");
   const Taps taps = backbone_forward(s.net, input);
   timer.mark("backbone");
-  const std::vector<at::Tensor> maps = fpn_forward(s.net.fpn, taps);
-  timer.mark("neck");
-  for (size_t level = 0; level < maps.size(); ++level)
-    add_level_loss(context, level, maps[level], /*train=*/false, sums, timer);
+  FpnPass pyramid(s.net.fpn, taps, /*by_level=*/false);
+  for (size_t level = 0; level < s.net.fpn.levels.size(); ++level) {
+    const at::Tensor map = pyramid.map(level);
+    timer.mark("neck");
+    add_level_loss(context, level, map, /*train=*/false, sums, timer);
+  }
   StepResult result = s.result(sums, matched, weights);
   timer.mark("loss");
   result.seconds = timer.seconds();

@@ -17,6 +17,7 @@ Switches read() {
                                            {"sparse_box", &s.sparse_box},
                                            {"fold_norm", &s.fold_norm},
                                            {"level_wise", &s.level_wise},
+                                           {"strips", &s.strips},
                                            {"fused_focal", &s.fused_focal},
                                            {"packed_conv", &s.packed_conv},
                                            {"winograd", &s.winograd}};

@@ -10,6 +10,7 @@ struct Switches {
   bool sparse_box = true;   // box tower on windows around positives only
   bool fold_norm = true;    // fixed batch norm folded into the convolution's weights
   bool level_wise = true;   // a level's heads run backward before the next level starts
+  bool strips = true;       // classification tower of large maps on strips of rows
   bool fused_focal = true;  // loss and gradient in one pass
   bool packed_conv = true;  // convolution, addition and ReLU in one call where no gradient is kept
   bool winograd = true;     // 3x3 convolutions of stride 1 by minimal filtering

@@ -120,12 +120,14 @@ void checkpointed_gradients_are_the_same() {
        {"resnext50_32x4d", "seresnet50", "vgg16_bn", "densenet121", "mobilenet_v1_025",
         "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "convnext_tiny"}) {
     for (const NormPolicy norm : {NormPolicy::kGroup, NormPolicy::kTrain}) {
-      for (const int frozen : {0, 3}) {
+      for (const auto& [frozen, recompute] :
+           {std::pair{0, Recompute::kAll}, {3, Recompute::kAll}, {0, Recompute::kEarly}}) {
         ModelConfig c = config_of(backbone, norm);
         c.frozen_stages = frozen;
         const Retinanet plain = make(c), saving = make(c);
         const at::Tensor x = random_input({2, 1, 96, 64});
-        const auto a = gradients(plain, x, frozen, false), b = gradients(saving, x, frozen, true);
+        const auto a = gradients(plain, x, frozen, Recompute::kNothing),
+                   b = gradients(saving, x, frozen, recompute);
         EXPECT_EQUAL(a.size(), b.size());
         for (const auto& [name, gradient] : a) {
           EXPECT(b.contains(name));

@@ -93,6 +93,19 @@ void impossible_combinations() {
   EXPECT_THROWS("CONFIG", "needs level 5", parse_session_config(json.dump()));
 }
 
+void blocks_to_recompute() {
+  for (const char* value : {"false", "true", "\"early\""}) {
+    Json json = valid();
+    json["detector"]["model"]["checkpointActivations"] = Json::parse(value);
+    const SessionConfig config = parse_session_config(json.dump());
+    EXPECT_EQUAL(
+        Json::parse(detector_json(config.detector))["model"]["checkpointActivations"].dump(),
+        std::string(value));
+  }
+  refuse("/detector/model/checkpointActivations", "late",
+         "detector.model.checkpointActivations: expected true, false or \"early\", got \"late\"");
+}
+
 void updates() {
   const SessionUpdate empty = parse_session_update("{}");
   EXPECT(!empty.frozen_stages && !empty.loss && !empty.post && !empty.checkpoint_activations);
@@ -110,6 +123,7 @@ int main() {
   check::run("unknown and missing keys", unknown_and_missing_keys);
   check::run("wrong types and names", wrong_types_and_names);
   check::run("impossible combinations", impossible_combinations);
+  check::run("blocks to recompute", blocks_to_recompute);
   check::run("updates", updates);
   return check::failures;
 }

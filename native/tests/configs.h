@@ -27,7 +27,7 @@ inline SessionConfig default_config() {
                       1,
                       0.01,
                       0,
-                      false};
+                      Recompute::kNothing};
   c.detector.anchors = {{32, 64, 128, 256, 512},
                         {8, 16, 32, 64, 128},
                         {1, 1.2599210498948732, 1.5874010519681994},

@@ -161,7 +161,7 @@ int main() {
 
   check::run("a checkpointed step equals the plain one", [] {
     SessionConfig plain = on("cuda"), again = on("cuda");
-    again.detector.model.checkpoint_activations = true;
+    again.detector.model.checkpoint_activations = Recompute::kAll;
     Session a(plain), b(again);
     const auto [batch, targets] = batch_of_two(1);
     const StepResult x = a.train_step(batch, targets, step());

@@ -20,11 +20,14 @@ inline at::Tensor random_input(at::IntArrayRef shape, uint64_t seed = 3) {
 
 // Gradients of all parameters after one backward through backbone and pyramid.
 inline std::map<std::string, at::Tensor> gradients(const Retinanet& net, const at::Tensor& x,
-                                                   int frozen, bool checkpoint) {
-  BackbonePass pass(net, x, frozen, checkpoint);
-  std::vector<at::Tensor> maps = fpn_forward(net.fpn, pass.taps()), ones;
-  for (const at::Tensor& map : maps) ones.push_back(at::cos(map.detach()));
-  torch::autograd::backward(maps, ones);
+                                                   int frozen, Recompute recompute) {
+  BackbonePass pass(net, x, frozen, recompute);
+  FpnPass pyramid(net.fpn, pass.taps(), /*by_level=*/true);
+  for (size_t level = 0; level < net.fpn.levels.size(); ++level) {
+    const at::Tensor map = pyramid.map(level);
+    pyramid.backward(map, at::cos(map.detach()));
+  }
+  pyramid.finish();
   pass.backward();
   std::map<std::string, at::Tensor> result;
   for (const Parameter& p : net.parameters) {

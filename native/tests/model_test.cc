@@ -188,7 +188,7 @@ void freezing() {
   for (const int frozen : {0, 1, 3, 5}) {
     c.frozen_stages = frozen;
     const Retinanet net = make(c);
-    const auto grads = gradients(net, random_input({1, 1, 64, 64}), frozen, false);
+    const auto grads = gradients(net, random_input({1, 1, 64, 64}), frozen, Recompute::kNothing);
     for (const Parameter& p : net.parameters) {
       if (p.name.starts_with("head.")) continue;
       EXPECT_EQUAL(grads.contains(p.name), p.trainable);
@@ -201,12 +201,20 @@ void freezing() {
 
 void checkpointed_gradients_are_the_same() {
   for (const NormPolicy norm : {NormPolicy::kGroup, NormPolicy::kTrain, NormPolicy::kFrozen}) {
-    for (const int frozen : {0, 2}) {
+    for (const auto& [frozen, recompute] : {std::pair{0, Recompute::kAll},
+                                            {2, Recompute::kAll},
+                                            {0, Recompute::kEarly},
+                                            {1, Recompute::kEarly},
+                                            {2, Recompute::kEarly}}) {
       ModelConfig c = test::tiny_config().detector.model;
       c.norm = norm;
+      if (frozen < 2) {  // C2 is a tap among the recomputed ones
+        c.levels = {2, 3, 4, 5};
+      }
       const Retinanet plain = make(c), saving = make(c);
       const at::Tensor x = random_input({2, 1, 64, 96});
-      const auto a = gradients(plain, x, frozen, false), b = gradients(saving, x, frozen, true);
+      const auto a = gradients(plain, x, frozen, Recompute::kNothing),
+                 b = gradients(saving, x, frozen, recompute);
       EXPECT_EQUAL(a.size(), b.size());
       for (const auto& [name, gradient] : a) {
         EXPECT(b.contains(name));

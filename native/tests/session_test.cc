@@ -344,10 +344,12 @@ void checkpointing_and_bf16_agree() {
   o.update = false;
   Session plain(config);
   const StepResult a = plain.train_step(images(kTwo), targets(kTwo), o);
-  config.detector.model.checkpoint_activations = true;
-  Session saving(config);
-  EXPECT_EQUAL(saving.train_step(images(kTwo), targets(kTwo), o).loss, a.loss);
-  EXPECT(gradient_distance(all_gradients(plain), all_gradients(saving)) < 1e-5);
+  for (const Recompute recompute : {Recompute::kEarly, Recompute::kAll}) {
+    config.detector.model.checkpoint_activations = recompute;
+    Session saving(config);
+    EXPECT_EQUAL(saving.train_step(images(kTwo), targets(kTwo), o).loss, a.loss);
+    EXPECT(gradient_distance(all_gradients(plain), all_gradients(saving)) < 1e-5);
+  }
   config.precision = Precision::kBf16;
   Session half(config);
   EXPECT_NEAR(half.train_step(images(kTwo), targets(kTwo), o).loss, a.loss, 0.02 * a.loss);

@@ -21,7 +21,7 @@ using namespace mammo;
 
 namespace {
 
-constexpr Switches kPlain{false, false, false, false, false, false, false};
+constexpr Switches kPlain{false, false, false, false, false, false, false, false};
 
 struct With {
   explicit With(const Switches& s) : before(switches()) { set_switches(s); }
@@ -197,8 +197,9 @@ void expect_equal(const Outcome& a, const Outcome& b, double tolerance, const st
 void every_switch_alone_changes_nothing() {
   const std::vector<std::pair<const char*, bool Switches::*>> all{
       {"sparse_box", &Switches::sparse_box},   {"fold_norm", &Switches::fold_norm},
-      {"level_wise", &Switches::level_wise},   {"fused_focal", &Switches::fused_focal},
-      {"packed_conv", &Switches::packed_conv}, {"winograd", &Switches::winograd}};
+      {"level_wise", &Switches::level_wise},   {"strips", &Switches::strips},
+      {"fused_focal", &Switches::fused_focal}, {"packed_conv", &Switches::packed_conv},
+      {"winograd", &Switches::winograd}};
   const SessionConfig c = config("resnet18", NormPolicy::kFrozen, 2);
   Session session(c);
   const Outcome plain = [&] {
@@ -224,22 +225,23 @@ void all_together_change_nothing() {
     const char* backbone;
     NormPolicy norm;
     int frozen;
-    bool checkpoint;
+    Recompute recompute;
   };
-  for (const auto& [backbone, norm, frozen, checkpoint] :
-       std::vector<Case>{{"resnet50", NormPolicy::kFrozen, 0, false},
-                         {"resnet50", NormPolicy::kFrozen, 3, true},
-                         {"resnet18", NormPolicy::kTrain, 2, false},
-                         {"resnet18", NormPolicy::kGroup, 5, false},
-                         {"seresnext50_32x4d", NormPolicy::kFrozen, 5, false},
-                         {"densenet121", NormPolicy::kFrozen, 5, false},
-                         {"mobilenet_v3_large", NormPolicy::kFrozen, 5, false},
-                         {"efficientnet_b0", NormPolicy::kFrozen, 5, false},
-                         {"vgg16_bn", NormPolicy::kFrozen, 5, false},
-                         {"convnext_tiny", NormPolicy::kFrozen, 5, false}}) {
+  for (const auto& [backbone, norm, frozen, recompute] :
+       std::vector<Case>{{"resnet50", NormPolicy::kFrozen, 0, Recompute::kNothing},
+                         {"resnet50", NormPolicy::kFrozen, 3, Recompute::kAll},
+                         {"resnet50", NormPolicy::kFrozen, 0, Recompute::kEarly},
+                         {"resnet18", NormPolicy::kTrain, 2, Recompute::kNothing},
+                         {"resnet18", NormPolicy::kGroup, 5, Recompute::kNothing},
+                         {"seresnext50_32x4d", NormPolicy::kFrozen, 5, Recompute::kNothing},
+                         {"densenet121", NormPolicy::kFrozen, 5, Recompute::kNothing},
+                         {"mobilenet_v3_large", NormPolicy::kFrozen, 5, Recompute::kNothing},
+                         {"efficientnet_b0", NormPolicy::kFrozen, 5, Recompute::kNothing},
+                         {"vgg16_bn", NormPolicy::kFrozen, 5, Recompute::kNothing},
+                         {"convnext_tiny", NormPolicy::kFrozen, 5, Recompute::kNothing}}) {
     SessionConfig c = config(backbone, norm, frozen);
     if (std::string_view(backbone).find("resnet") != 0) c.detector.model.stem_width = 64;
-    c.detector.model.checkpoint_activations = checkpoint;
+    c.detector.model.checkpoint_activations = recompute;
     // DenseNet's taps end without a norm, so that deltas are large and overlaps of the box loss
     // flip between its branches.
     if (std::string_view(backbone) == "densenet121") c.detector.loss.box = BoxLossKind::kSmoothL1;

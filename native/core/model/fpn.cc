@@ -33,7 +33,7 @@ bool reads_tap(const Fpn& fpn, int level) {
   return fpn.lateral.contains(level) || (level == 5 && fpn.p6_from_c5 && fpn.extra.contains(6));
 }
 
-std::vector<at::Tensor> fpn_forward(const Fpn& fpn, const Taps& taps) {
+std::map<int, at::Tensor> fpn_merge(const Fpn& fpn, const Taps& taps) {
   std::map<int, at::Tensor> maps;
   at::Tensor merged;
   for (int level = 5; level >= fpn.levels.front(); --level) {
@@ -46,17 +46,62 @@ std::vector<at::Tensor> fpn_forward(const Fpn& fpn, const Taps& taps) {
     } else {
       merged = convolve(lateral, taps[level]);
     }
-    if (fpn.output.contains(level)) maps[level] = convolve(fpn.output.at(level), merged);
+    if (fpn.output.contains(level)) maps[level] = merged;
   }
-  for (const auto& [level, conv] : fpn.extra) {
-    if (level == 6)
-      maps[6] = convolve(conv, fpn.p6_from_c5 ? taps[5] : maps.at(5));
-    else
-      maps[level] = convolve(conv, at::relu(maps.at(level - 1)));
+  return maps;
+}
+
+at::Tensor fpn_map(const Fpn& fpn, int level, std::map<int, at::Tensor>& merged, const Taps& taps,
+                   const at::Tensor& below) {
+  if (level <= 5) {
+    const at::Tensor own = std::move(merged.at(level));
+    merged.erase(level);
+    return convolve(fpn.output.at(level), own);
   }
-  std::vector<at::Tensor> list;
-  for (int level : fpn.levels) list.push_back(maps.at(level));
-  return list;
+  const Conv& conv = fpn.extra.at(level);
+  if (level == 6) return convolve(conv, fpn.p6_from_c5 ? taps[5] : below);
+  return convolve(conv, at::relu(below));
+}
+
+std::vector<at::Tensor> fpn_forward(const Fpn& fpn, const Taps& taps) {
+  std::map<int, at::Tensor> merged = fpn_merge(fpn, taps);
+  std::vector<at::Tensor> maps;
+  for (int level : fpn.levels) {
+    maps.push_back(fpn_map(fpn, level, merged, taps, maps.empty() ? at::Tensor() : maps.back()));
+  }
+  return maps;
+}
+
+FpnPass::FpnPass(const Fpn& fpn, const Taps& taps, bool by_level)
+    : fpn_(fpn), taps_(taps), merged_(fpn_merge(fpn, taps)), leaves_(merged_) {
+  if (!by_level) return;
+  for (auto& [level, leaf] : leaves_) leaf = leaf.detach().requires_grad_(leaf.requires_grad());
+}
+
+at::Tensor FpnPass::map(size_t index) {
+  level_ = fpn_.levels[index];
+  std::map<int, at::Tensor> sources = leaves_;  // the leaves stay, for their gradients
+  at::Tensor map = fpn_map(fpn_, level_, sources, taps_, below_);
+  if (level_ >= 5) below_ = map;
+  return map;
+}
+
+void FpnPass::backward(const at::Tensor& map, const at::Tensor& gradient) {
+  if (level_ >= 5)
+    coarse_.add(map, gradient);
+  else
+    torch::autograd::backward({map}, {gradient});
+}
+
+void FpnPass::finish() {
+  below_.reset();
+  coarse_.backward();
+  Roots roots;
+  for (auto& [level, merged] : merged_) {
+    if (leaves_[level].grad().defined()) roots.add(std::move(merged), leaves_[level].grad());
+  }
+  leaves_.clear();
+  roots.backward();
 }
 
 }  // namespace mammo

@@ -1,12 +1,19 @@
 // The network and its training pass.
 #include "core/model/retinanet.h"
 
-#include <torch/csrc/autograd/autograd.h>
-
 #include <algorithm>
 #include <utility>
 
+#include "core/roots.h"
+
 namespace mammo {
+namespace {
+
+// Segments that are computed again with their graph at once; more go in two halves, the first of
+// which runs once more.
+constexpr size_t kAtOnce = 2;
+
+}  // namespace
 
 Retinanet make_retinanet(const ModelConfig& config, int anchors_per_cell, at::Generator generator,
                          at::Device device) {
@@ -47,7 +54,11 @@ Taps backbone_forward(const Retinanet& net, const at::Tensor& input) {
 
 HeadOutputs forward(const Retinanet& net, const at::Tensor& input) {
   std::vector<at::Tensor> logits, deltas;
-  for (const at::Tensor& map : fpn_forward(net.fpn, backbone_forward(net, input))) {
+  const Taps taps = backbone_forward(net, input);
+  std::map<int, at::Tensor> merged = fpn_merge(net.fpn, taps);
+  at::Tensor map;
+  for (int level : net.fpn.levels) {
+    map = fpn_map(net.fpn, level, merged, taps, map);
     logits.push_back(tower_forward(net.heads.classification, map));
     deltas.push_back(tower_forward(net.heads.box, map));
   }
@@ -55,24 +66,38 @@ HeadOutputs forward(const Retinanet& net, const at::Tensor& input) {
 }
 
 BackbonePass::BackbonePass(const Retinanet& net, const at::Tensor& input, int frozen_stages,
-                           bool checkpoint)
+                           Recompute recompute)
     : net_(net) {
+  const bool early = recompute == Recompute::kEarly;
+  const int last_stage = recompute == Recompute::kAll ? 5 : 0;
   at::Tensor x = input;
-  for (const Segment& segment : net.backbone.segments) {
+  for (size_t i = 0; i < net.backbone.segments.size(); ++i) {
+    const Segment& segment = net.backbone.segments[i];
     const bool trained = segment.stage > frozen_stages;
-    // The first segment is short and reads the image, which nobody gives up: computing it again
-    // would save little.
-    const bool first = segment.first == 0;
-    const bool saved = trained && checkpoint && !first;
+    // Block by block, the stem is what one block more costs, and is kept. Most of the large maps
+    // are the ends of the blocks of C2, so that early gives all of them up at once, and with them
+    // what the first block of C3 still keeps at C2's size.
+    const int before = i == 0 ? 0 : net.backbone.segments[i - 1].stage;
+    const bool joins = before == 2 && segment.stage <= 3;  // to the part before
+    const bool saved =
+        trained && (early ? segment.stage <= 2 || joins : segment.stage <= last_stage && i > 0);
     // Frozen convolutions leave channels-last maps, trained ones work on NCHW.
     if (trained) x = x.contiguous();
-    if (saved) saved_.push_back({x.detach(), &segment});
+    if (saved) {
+      if (x.requires_grad()) first_ = x;
+      x = x.detach();
+      if (early && !saved_.empty() && (joins || before == segment.stage))
+        saved_.back().last = i + 1;
+      else
+        saved_.push_back({x, i, i + 1});
+    } else if (!saved_.empty() && !resumed_.defined()) {
+      x = resumed_ = x.detach().requires_grad_(true);
+    }
     Taps taps;
     {
       c10::AutoGradMode grad(trained && !saved);
       x = run_segment(net.backbone, segment, x, trained ? Phase::kTrain : Phase::kEvaluate, taps);
     }
-    if (first && trained && checkpoint) first_ = x;
     for (int level = 2; level <= 5; ++level) {
       if (!taps[level].defined() || !reads_tap(net.fpn, level)) continue;
       if (trained) outputs_[level] = taps[level];
@@ -82,33 +107,52 @@ BackbonePass::BackbonePass(const Retinanet& net, const at::Tensor& input, int fr
 }
 
 void BackbonePass::backward() {
-  if (!saved_.empty()) return backward_by_segment();
-  std::vector<at::Tensor> outputs, gradients;
-  for (int level = 2; level <= 5; ++level) {
-    if (!outputs_[level].defined() || !outputs_[level].requires_grad()) continue;
-    if (!leaves_[level].grad().defined()) continue;
-    outputs.push_back(std::move(outputs_[level]));
-    gradients.push_back(leaves_[level].grad());
-    leaves_[level].reset();
+  const int first_saved = saved_.empty() ? 0 : net_.backbone.segments[saved_.front().first].first;
+  Roots above, below;  // of the segments after the saved ones, and of the one before them
+  for (const Tap& tap : net_.backbone.taps) {
+    at::Tensor& output = outputs_[tap.level];
+    at::Tensor& leaf = leaves_[tap.level];
+    if (!output.defined() || !output.requires_grad() || !leaf.grad().defined()) continue;
+    (tap.node < first_saved ? below : above).add(std::move(output), leaf.grad());
+    leaf.reset();
   }
-  if (!outputs.empty()) torch::autograd::backward(outputs, gradients);
+  above.backward();
+  if (!saved_.empty()) {
+    at::Tensor gradient;
+    if (resumed_.defined()) gradient = resumed_.grad();
+    resumed_.reset();
+    gradient = backward_again(std::move(gradient));
+    if (first_.defined() && gradient.defined()) below.add(std::move(first_), gradient);
+  }
+  below.backward();
 }
 
-// From the last segment up: the gradient of a segment's output is what the segment above asks of
-// its input, plus what the pyramid asks of the taps.
-void BackbonePass::backward_by_segment() {
-  at::Tensor gradient;
+// From the last saved part down: the gradient of its output is what the part after it asks of its
+// input, plus what the pyramid asks of the taps.
+at::Tensor BackbonePass::backward_again(at::Tensor gradient) {
+  const std::vector<Segment>& segments = net_.backbone.segments;
   while (!saved_.empty()) {
     const Saved saved = std::move(saved_.back());
     saved_.pop_back();
-    const Segment& segment = *saved.segment;
+    if (saved.last - saved.first > kAtOnce) {
+      const size_t middle = (saved.first + saved.last) / 2;
+      const at::NoGradGuard no_grad;
+      at::Tensor x = saved.input;
+      Taps taps;
+      for (size_t i = saved.first; i < middle; ++i)
+        x = run_segment(net_.backbone, segments[i], x, Phase::kRecompute, taps);
+      saved_.push_back({saved.input, saved.first, middle});
+      saved_.push_back({x.detach(), middle, saved.last});
+      continue;
+    }
+    const int first = segments[saved.first].first, last = segments[saved.last - 1].last;
     std::vector<std::pair<int, at::Tensor>> asked;  // level, gradient of its tap
     for (const Tap& tap : net_.backbone.taps) {
-      if (tap.node < segment.first || tap.node >= segment.last) continue;
+      if (tap.node < first || tap.node >= last) continue;
       at::Tensor& leaf = leaves_[tap.level];
       if (!leaf.defined() || !leaf.grad().defined()) continue;
       const at::Tensor own = leaf.grad();
-      if (tap.node + 1 == segment.last)
+      if (tap.node + 1 == last)
         gradient = gradient.defined() ? gradient + own : own;
       else
         asked.emplace_back(tap.level, own);
@@ -118,25 +162,22 @@ void BackbonePass::backward_by_segment() {
     if (!gradient.defined() && asked.empty()) continue;
     const bool more = !saved_.empty() || first_.defined();
     const at::Tensor input = saved.input.requires_grad_(more);
-    std::vector<at::Tensor> outputs, gradients;
+    Roots roots;
     {
       c10::AutoGradMode grad(true);
       Taps taps;
-      const at::Tensor output = run_segment(net_.backbone, segment, input, Phase::kRecompute, taps);
-      if (gradient.defined()) {
-        outputs.push_back(output);
-        gradients.push_back(gradient);
-      }
+      at::Tensor x = input;
+      for (size_t i = saved.first; i < saved.last; ++i)
+        x = run_segment(net_.backbone, segments[i], x, Phase::kRecompute, taps);
+      if (gradient.defined()) roots.add(std::move(x), std::move(gradient));
       for (const auto& [level, own] : asked) {
-        if (!taps[level].requires_grad()) continue;
-        outputs.push_back(taps[level]);
-        gradients.push_back(own);
+        if (taps[level].requires_grad()) roots.add(taps[level], own);
       }
     }
-    torch::autograd::backward(outputs, gradients);
+    roots.backward();
     gradient = input.grad();
   }
-  if (first_.defined() && gradient.defined()) torch::autograd::backward({first_}, {gradient});
+  return gradient;
 }
 
 }  // namespace mammo

@@ -42,11 +42,13 @@ HeadOutputs forward(const Retinanet& net, const at::Tensor& input);
 Taps backbone_forward(const Retinanet& net, const at::Tensor& input);
 
 /// The backbone in training: forward now, backward later. Stages up to `frozen_stages` run without
-/// gradient and with fixed statistics. With `checkpoint` only the segments' inputs are kept, and
-/// each segment is computed again in the backward.
+/// gradient and with fixed statistics. Of what `recompute` names only inputs are kept, and it is
+/// computed again in the backward: the stem as one part and the blocks up to the first of C3 as
+/// another (early), or every block alone.
 class BackbonePass {
  public:
-  BackbonePass(const Retinanet& net, const at::Tensor& input, int frozen_stages, bool checkpoint);
+  BackbonePass(const Retinanet& net, const at::Tensor& input, int frozen_stages,
+               Recompute recompute);
 
   /// Leaves for the pyramid to start from: detached, requiring a gradient where something below is
   /// trained.
@@ -55,16 +57,17 @@ class BackbonePass {
   void backward();
 
  private:
-  void backward_by_segment();
+  at::Tensor backward_again(at::Tensor gradient);
 
   struct Saved {
-    at::Tensor input;  // detached
-    const Segment* segment;
+    at::Tensor input;    // detached
+    size_t first, last;  // segments, without the last
   };
   const Retinanet& net_;
   Taps outputs_, leaves_;     // outputs_ carry the graph, unless their segment was saved
-  std::vector<Saved> saved_;  // trained segments, when checkpointed
-  at::Tensor first_;  // the first segment's output with its graph, when trained and checkpointed
+  std::vector<Saved> saved_;  // what is computed again: a run of the trained segments
+  at::Tensor first_;          // output with its graph of the segment before the saved ones
+  at::Tensor resumed_;        // leaf that the segments after the saved ones start from
 };
 
 }  // namespace mammo

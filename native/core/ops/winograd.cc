@@ -69,25 +69,11 @@ struct WinogradNode : torch::autograd::Function<WinogradNode> {
 
   static variable_list backward(AutogradContext* context, variable_list upstream) {
     const variable_list saved = context->get_saved_variables();
-    const at::Tensor x = channels_last(saved[0]), weight = saved[1];
-    const at::Tensor gate = saved[2].defined() ? channels_last(saved[2]) : saved[2];
-    const at::Tensor dy = channels_last(upstream[0]);
-    at::Tensor dx, dw, db;
-    if (context->needs_input_grad(0)) {
-      dx = run(dy, transform(weight, true), x.size(1), {data(gate), nullptr, nullptr, false}, {});
-    }
-    if (context->needs_input_grad(1)) {
-      const cpu::WinogradShape shape = shape_of(x, weight.size(0));
-      dw = at::empty(weight.sizes(), weight.options());
-      if (context->saved_data["bias"].toBool()) db = at::empty({weight.size(0)}, weight.options());
-      at::Tensor scratch = at::empty({cpu::winograd_gradient_scratch_size(shape)});
-      cpu::winograd_weight_gradient(shape, data(x), data(dy), data(gate), dw.data_ptr<float>(),
-                                    db.defined() ? db.data_ptr<float>() : nullptr,
-                                    scratch.data_ptr<float>());
-    } else if (context->saved_data["bias"].toBool()) {
-      db = (gate.defined() ? dy * (gate > 0) : dy).sum({0, 2, 3});
-    }
-    return {dx, dw, db, at::Tensor()};
+    const WinogradGradients g =
+        winograd_backward(saved[0], saved[1], saved[2], upstream[0],
+                          {context->needs_input_grad(0), context->needs_input_grad(1),
+                           context->saved_data["bias"].toBool()});
+    return {g.x, g.weight, g.bias, at::Tensor()};
   }
 };
 
@@ -99,6 +85,28 @@ bool winograd_takes(const at::Tensor& x, const at::Tensor& weight) {
   return x.is_cpu() && x.scalar_type() == at::kFloat && cpu::winograd_runs() &&
          weight.size(0) % 16 == 0 && weight.size(1) % 16 == 0 &&
          x.size(0) * ((x.size(2) + 1) / 2) * ((x.size(3) + 1) / 2) >= kTiles;
+}
+
+WinogradGradients winograd_backward(const at::Tensor& x_given, const at::Tensor& weight,
+                                    const at::Tensor& y, const at::Tensor& dy_given,
+                                    std::array<bool, 3> wanted) {
+  const at::Tensor x = channels_last(x_given), dy = channels_last(dy_given);
+  const at::Tensor gate = y.defined() ? channels_last(y) : y;
+  WinogradGradients g;
+  if (wanted[0])
+    g.x = run(dy, transform(weight, true), x.size(1), {data(gate), nullptr, nullptr, false}, {});
+  if (wanted[1]) {
+    const cpu::WinogradShape shape = shape_of(x, weight.size(0));
+    g.weight = at::empty(weight.sizes(), weight.options());
+    if (wanted[2]) g.bias = at::empty({weight.size(0)}, weight.options());
+    at::Tensor scratch = at::empty({cpu::winograd_gradient_scratch_size(shape)});
+    cpu::winograd_weight_gradient(shape, data(x), data(dy), data(gate), g.weight.data_ptr<float>(),
+                                  wanted[2] ? g.bias.data_ptr<float>() : nullptr,
+                                  scratch.data_ptr<float>());
+  } else if (wanted[2]) {
+    g.bias = (gate.defined() ? dy * (gate > 0) : dy).sum({0, 2, 3});
+  }
+  return g;
 }
 
 at::Tensor winograd_transform(const at::Tensor& weight) { return transform(weight, false); }

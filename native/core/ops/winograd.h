@@ -5,6 +5,8 @@
 
 #include <ATen/ATen.h>
 
+#include <array>
+
 namespace mammo {
 
 /// Whether winograd_convolve takes a convolution of x with weight [out, in, 3, 3], stride 1, one
@@ -21,5 +23,15 @@ at::Tensor winograd_transform(const at::Tensor& weight);
 at::Tensor winograd_convolve(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                              bool relu, const at::Tensor& sum = {},
                              const at::Tensor& transformed = {});
+
+struct WinogradGradients {
+  at::Tensor x, weight, bias;  // undefined where not wanted
+};
+
+/// Gradients of winograd_convolve(x, weight, bias) from that of its result, `dy`. `y` is the result
+/// where it went through the ReLU, and undefined otherwise.
+WinogradGradients winograd_backward(const at::Tensor& x, const at::Tensor& weight,
+                                    const at::Tensor& y, const at::Tensor& dy,
+                                    std::array<bool, 3> wanted);
 
 }  // namespace mammo
