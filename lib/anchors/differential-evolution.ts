@@ -10,7 +10,6 @@ import {
   i32,
   instantiate,
   type Local,
-  type Module,
   newSpace,
   repeatWhile,
   type Space,
@@ -92,7 +91,6 @@ export function differentialEvolution(
   const population = space.take(size * variables)
   const energies = space.take(size)
   const end = space.take(0)
-  evolution ??= compile(wasmModule({ random, generation, unevenness }, { objective: ['f64'] }))
   const wasm = instantiate(evolution, space, { objective: objective.value })
   const addresses = [state, low, range, trial, population, energies, end, point].map((position) => 8 * position)
   const { numbers } = space
@@ -144,8 +142,6 @@ function evenlySpread(variables: number): number[] {
   for (let i = 0; i < 40; i++) g = (1 + g) ** (1 / (variables + 1))
   return Array.from({ length: variables }, (_, v) => g ** -(v + 1))
 }
-
-let evolution: Module | undefined
 
 /** Positions of the functions: the imported one first. */
 const [OBJECTIVE, RANDOM] = [0, 1]
@@ -255,6 +251,9 @@ const unevenness: WasmFunction = {
     ]
   },
 }
+
+/** Compiled when this file is loaded, once for all searches of the process. */
+const evolution = compile(wasmModule({ random, generation, unevenness }, { objective: ['f64'] }))
 
 /** First step of the simplex, in shares of the bounds. */
 const STEP = 0.02

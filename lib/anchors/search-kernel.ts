@@ -10,7 +10,6 @@ import {
   instantiate,
   type Local,
   leave,
-  type Module,
   newSpace,
   repeatWhile,
   type ValueType,
@@ -206,8 +205,8 @@ function value(make: (type: ValueType) => Local, limit: Local): Code[] {
   return [...read, ...sorted, ...shapes, ...costs, f64.div(sum.get, total.get)]
 }
 
-/** Compiled once for all searches of the process. */
-let compiled: Module | undefined
+/** Compiled when this file is loaded, once for all searches of the process. */
+const kernel = compile(wasmModule({ value: { parameters: ['f64'], body: value } }))
 
 /** The mean cost of the boxes as a function of a point. */
 export function searchKernel(
@@ -250,7 +249,6 @@ export function searchKernel(
   numbers.set([extra, steps, total, ...REGIONS.map((name) => 8 * at[name])])
   numbers.set(table, at.table)
   numbers.set(allSizes, at.sizes)
-  compiled ??= compile(wasmModule({ value: { parameters: ['f64'], body: value } }))
-  const run = instantiate(compiled, space)['value']!
+  const run = instantiate(kernel, space)['value']!
   return { space, point: at.pairs, variables: (ratios >> 1) + scales, value: run }
 }
