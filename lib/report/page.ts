@@ -34,21 +34,25 @@ export function paragraph(text: string): Html {
   return html`<p>${text}</p>`
 }
 
-/** A table with a header row; the first cell of a row names it; cells that look like numbers are right-aligned. It scrolls by keyboard where it is wide. */
+const NUMBER = /^[-+]?[\d.,]+( ?%| ?ms| ?s)?$|^undefined$/
+
+/**
+ * A table with a header row; the first cell of a row names it; columns that hold nothing but numbers are right-aligned, so that none of a list of
+ * unlike values hides at the far edge of a phone. It scrolls by keyboard where it is wide.
+ */
 export function table(caption: string, head: string[], rows: (string | number)[][]): Html {
-  const cell = (value: string | number) =>
-    /^[-+]?[\d.,]+( ?%| ?ms| ?s)?$|^undefined$/.test(String(value))
-      ? html`<td class="n">${value}</td>`
-      : html`<td>${value}</td>`
+  const numbers = head.map((_, i) => rows.every((row) => row[i] === '' || NUMBER.test(String(row[i] ?? ''))))
+  const cell = (value: string | number, column: number) =>
+    numbers[column] ? html`<td class="n">${value}</td>` : html`<td>${value}</td>`
   const first = (value: string | number) => html`<th scope="row">${value}</th>`
-  return html`<div class="scroll" tabindex="0" role="region" aria-label="${caption}"><table><caption>${caption}</caption>
+  return html`<div class="scroll" tabindex="0" role="region" aria-label="${caption}"><table${{ markup: head.length === 2 ? ' class="pairs"' : '' }}><caption>${caption}</caption>
 <thead><tr>${head.map((h) => html`<th scope="col">${h}</th>`)}</tr></thead>
-<tbody>${rows.map((row) => html`<tr>${row.map((value, i) => (i === 0 && row.length > 1 ? first(value) : cell(value)))}</tr>\n`)}</tbody></table></div>`
+<tbody>${rows.map((row) => html`<tr>${row.map((value, i) => (i === 0 && row.length > 1 ? first(value) : cell(value, i)))}</tr>\n`)}</tbody></table></div>`
 }
 
-/** An SVG made by this program. */
+/** An SVG made by this program. On a phone it keeps a size at which its letters can be read, and scrolls. */
 export function figure(svg: string, caption: string): Html {
-  return html`<figure>${{ markup: svg }}<figcaption>${caption}</figcaption></figure>`
+  return html`<figure><div class="scroll" tabindex="0" role="region" aria-label="${caption}">${{ markup: svg }}</div><figcaption>${caption}</figcaption></figure>`
 }
 
 /** Small parts side by side where there is room. */
@@ -84,7 +88,7 @@ figure{margin:.6rem 0}figure svg,figure img{max-width:100%;height:auto}figcaptio
 .back{display:none}.gallery figure:target{grid-column:1/-1}.gallery figure:target .view{overflow:auto;max-height:90vh}.gallery figure:target img{width:auto;max-width:none}.gallery figure:target .back{display:inline}
 pre{background:var(--tint);border:1px solid var(--line);border-radius:6px;padding:.8rem;overflow-x:auto}
 @media print{nav{display:none}body{max-width:none;padding:0}figure,table{break-inside:avoid}}
-@media (max-width:40rem){body{padding:.8rem}}`
+@media (max-width:40rem){body{padding:.8rem}.pairs td{overflow-wrap:anywhere}figure .scroll>svg{max-width:none;min-width:36rem}}`
 
 /** The whole document. `notice` stands in a box under the title. */
 export function page(title: string, notice: string, sections: readonly Section[]): string {
