@@ -208,6 +208,27 @@ function value(make: (type: ValueType) => Local, limit: Local): Code[] {
 /** Compiled when this file is loaded, once for all searches of the process. */
 const kernel = compile(wasmModule({ value: { parameters: ['f64'], body: value } }))
 
+/** Writes box `i` from position `at` on and returns its weight. Small functions, which the compiler is quick with, where searches are short. */
+function writeBox(
+  numbers: Float64Array,
+  at: number,
+  boxes: Float64Array,
+  i: number,
+  weights: Float64Array,
+  extra: number,
+): number {
+  const width = boxes[4 * i + 2]! - boxes[4 * i]!
+  const height = boxes[4 * i + 3]! - boxes[4 * i + 1]!
+  const area = (width + extra) * (height + extra)
+  numbers[at] = width + extra
+  numbers[at + 1] = height + extra
+  numbers[at + 2] = Math.sqrt(area) - extra
+  numbers[at + 3] = height / width
+  numbers[at + 4] = weights[i]!
+  numbers[at + 5] = area
+  return weights[i]!
+}
+
 /** The mean cost of the boxes as a function of a point. */
 export function searchKernel(
   { boxes, weights, order, table, steps }: SearchBoxes,
@@ -233,19 +254,7 @@ export function searchKernel(
   }
   const { numbers } = space
   let total = 0
-  for (let k = 0, box = at.boxes; k < n; k++, box += FIELDS) {
-    const i = order[k]!
-    const width = boxes[4 * i + 2]! - boxes[4 * i]!
-    const height = boxes[4 * i + 3]! - boxes[4 * i + 1]!
-    const area = (width + extra) * (height + extra)
-    numbers[box] = width + extra
-    numbers[box + 1] = height + extra
-    numbers[box + 2] = Math.sqrt(area) - extra
-    numbers[box + 3] = height / width
-    numbers[box + 4] = weights[i]!
-    numbers[box + 5] = area
-    total += weights[i]!
-  }
+  for (let k = 0; k < n; k++) total += writeBox(numbers, at.boxes + k * FIELDS, boxes, order[k]!, weights, extra)
   numbers.set([extra, steps, total, ...REGIONS.map((name) => 8 * at[name])])
   numbers.set(table, at.table)
   numbers.set(allSizes, at.sizes)

@@ -23,15 +23,18 @@ export interface ExportedWeights {
   notes: string[]
 }
 
-/** Writes the weights of `target` (run folder or checkpoint). Throws ExportError when a parameter has no name in torchvision. */
-export async function exportWeights(target: string, out?: string): Promise<ExportedWeights> {
+/**
+ * Writes the weights of `target` (run folder or checkpoint); with `heads` false, those of backbone and pyramid alone, for a run whose heads start
+ * anew. Throws ExportError when a parameter has no name in torchvision.
+ */
+export async function exportWeights(target: string, out?: string, heads = true): Promise<ExportedWeights> {
   const { path: checkpoint, metadata } = await findCheckpoint(target)
   const path = out ?? besideCheckpoint(checkpoint, 'model.safetensors')
   const tensors = new Map<string, Tensor>()
   const file = await openSafetensors(checkpoint)
   try {
     for (const name of file.tensors.keys()) {
-      if (!/^(backbone|fpn|head)\./.test(name)) continue
+      if (!/^(backbone|fpn|head)\./.test(name) || (!heads && name.startsWith('head.'))) continue
       const theirs = toTorchvision(name, metadata.config.model.levels[0])
       if (theirs === undefined) {
         throw new ExportError('CHECK_FAILED', `expected a name of torchvision for "${name}", there is none`, {

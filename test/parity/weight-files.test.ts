@@ -258,6 +258,17 @@ for (const version of ['v1', 'v2'] as const) {
     t.strictSame(report.initial, [])
     checkDetections(t, 'back again', await detections(back, batch), [again], anyPost)
     await back.dispose()
+
+    const body = join(folder, 'body.safetensors')
+    await exportWeights(checkpoint, body, false)
+    const fresh = await open(detector)
+    const heads = await loadInitialWeights(fresh, body, expectation)
+    t.ok(heads.report.initial.length > 0)
+    t.ok(
+      heads.report.initial.every(({ name }) => name.startsWith('head.')),
+      'without heads, they alone start anew',
+    )
+    await fresh.dispose()
   })
 }
 

@@ -79,6 +79,7 @@ export const exportCommand: CommandFile = {
       .option('--percentile <p>', 'int8: share of values kept, 100 for the extremes', numberOption, 99.999)
       .option('--weight-bits <n>', 'int8: 7 for processors without VNNI', integerFrom(7), 8)
       .option('--max-drop <d>', 'largest accepted loss of AP50 or sensitivity by a variant', numberOption, 0.05)
+      .option('--without-heads', 'safetensors: backbone and pyramid alone, to start a run whose heads are new')
       .option('--licence <text>', 'licence of the training data, for manifest and model card')
       .option('--no-verify', 'write an unverified model, and say so in its record')
   },
@@ -88,7 +89,11 @@ export const exportCommand: CommandFile = {
     }
     if (options['format'] === 'safetensors') {
       const { exportWeights } = await import('../../tasks/export-weights.js')
-      const written = await exportWeights(target!, options['out'] as string | undefined)
+      const written = await exportWeights(
+        target!,
+        options['out'] as string | undefined,
+        options['withoutHeads'] !== true,
+      )
       io.stdout(
         global.json
           ? `${JSON.stringify(written, null, 2)}\n`
