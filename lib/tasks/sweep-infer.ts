@@ -39,7 +39,8 @@ export interface SweepInferResult extends InferResult {
   /** Scored files. */
   sources: string[]
   csv: string
-  /** What to set for the best setting; null when the stored detections are best, or fusion is (it is no setting of one model). */
+  /** What to set for the best setting; null when the stored detections are best, or several
+   * sources or fusion are (no setting of one model's). */
   fragment: Record<string, number> | null
   warnings: string[]
 }
@@ -108,7 +109,7 @@ export async function sweepInfer(
       )
     }
     const fragment =
-      best === null || best.combination !== 'nms'
+      best === null || best.combination !== 'nms' || files.length > 1
         ? null
         : { 'predict.nmsIou': best.iou, 'predict.scoreThreshold': best.scoreThreshold }
     return { ...found, rankBy, images: ids.length, sources: files, csv, fragment, warnings }

@@ -93,6 +93,7 @@ else {
     const found = await sweepInfer(views, { config, rankBy: 'AP50', bootstrap: 20 })
     t.equal(found.stored.metrics['AP50'], (await evaluate(views[0]!, { config, bootstrap: 0 })).metrics.ap50)
     t.strictSame(found.sources, views)
+    t.equal(found.fragment, null, 'what joins several files is no setting of one model')
 
     const model = join(home, 'model.onnx')
     const out = join(home, 'views')
