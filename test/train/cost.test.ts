@@ -61,6 +61,8 @@ const MEASURED: { given: Parameters<typeof setting>[0]; gib: number }[] = [
   { given: { checkpoint: 'early' }, gib: 0.853 },
   { given: { checkpoint: 'early', optimizer: 'adamw' }, gib: 0.967 },
   { given: { checkpoint: 'early', height: 2048, width: 1664 }, gib: 2.095 },
+  { given: { height: 2048, width: 1664 }, gib: 3.439 },
+  { given: { frozenStages: 5, height: 2048, width: 1664 }, gib: 0.888 },
   { given: { frozenStages: 3 }, gib: 0.614 },
   { given: { frozenStages: 5 }, gib: 0.39 },
   { given: { backbone: 'resnet18' }, gib: 0.527 },
