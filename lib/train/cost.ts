@@ -54,13 +54,13 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
   const size = new Map<number, number>([[-1, model.channels * area(1)]])
   const saved = new Set<number>()
   let [macs, trainedMacs, againMacs, all, trained, laidOut] = [0, 0, 0, 0, 0, 0]
-  let [indices, block, before, worstBlock, worstFrozen] = [0, 0, 0, 0, 0]
+  let [indices, block, before, worstBlock] = [0, 0, 0, 0]
+  const frozen: { elements: number; node: BackboneNode }[] = []
   let c3Begun = false
   const input = model.channels * area(1)
   // Of the batch: maps once per image, weights once.
   const moved = (maps: number, weights: number) => FLOAT * (batch * maps + weights)
   let backboneTraffic = 0
-  let lastEnd = 0
   for (const [i, node] of backbone.nodes.entries()) {
     const from = node.inputs[0] ?? -1
     const source = inputs.get(from)!
@@ -87,7 +87,7 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
       } else laidOut += laidOutWeights(node, source.channels, weights)
     }
     if (fresh) block += elements
-    if (!train) worstFrozen = Math.max(worstFrozen, block + (size.get(lastEnd) ?? 0))
+    if (!train) frozen.push({ elements, node })
     if (train && node.op === 'maxPool') indices += 2 * elements
     if (train && !recomputed && node.op !== 'add')
       for (const input of node.inputs) if (fresh) saved.add(buffer.get(input)!)
@@ -100,7 +100,6 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
       before = block
       if (node.stage === 3) c3Begun = true
       block = 0
-      lastEnd = buffer.get(i)!
     }
   }
 
@@ -163,7 +162,7 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
   const map = 2 * w * cells
   const moments = {
     head: input + kept + taps + merged + map + head,
-    'backbone forward': input + kept + worstFrozen,
+    'backbone forward': input + kept + worstWithoutGradient(frozen),
     'backbone backward': again === false ? 0 : input + indices + worstBlock,
   }
   const worst = (Object.keys(moments) as (keyof typeof moments)[]).reduce((a, b) => (moments[b] > moments[a] ? b : a))
@@ -190,6 +189,29 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
     },
     worst,
   }
+}
+
+/** Most numbers that are there at once while the frozen nodes, a head of the backbone, run: every map until its last reader has run. */
+function worstWithoutGradient(frozen: readonly { elements: number; node: BackboneNode }[]): number {
+  const lastReader = frozen.map((_, i) => i)
+  for (const [i, { node }] of frozen.entries()) for (const input of node.inputs) if (input >= 0) lastReader[input] = i
+  // In place are norms and activations, and the addition into the shortcut. A convolution before it is done in the same call.
+  const owner: number[] = []
+  let worst = 0
+  for (const [i, { node }] of frozen.entries()) {
+    const [first = -1, second = -1] = node.inputs
+    const inPlace = ['batchNorm', 'relu', 'relu6', 'add'].includes(node.op) && first >= 0
+    owner.push(inPlace ? owner[node.op === 'add' ? Math.min(first, second) : first]! : i)
+    const [norm, add] = [frozen[i + 1]?.node, frozen[i + 2]?.node]
+    const joins = node.op === 'conv' && norm?.op === 'batchNorm' && add?.op === 'add' && add.inputs.includes(i + 1)
+    if (joins) owner[i] = owner[add.inputs.find((other) => other !== i + 1)!]!
+    const live = new Set(owner.filter((_, j) => j === i || lastReader[j]! >= i))
+    worst = Math.max(
+      worst,
+      [...live].reduce((sum, j) => sum + frozen[j]!.elements, 0),
+    )
+  }
+  return worst
 }
 
 /** Numbers that native/core/model/packed_conv.cc keeps of a frozen convolution. */

@@ -63,6 +63,7 @@ const MEASURED: { given: Parameters<typeof setting>[0]; gib: number }[] = [
   { given: { checkpoint: 'early', height: 2048, width: 1664 }, gib: 2.095 },
   { given: { height: 2048, width: 1664 }, gib: 3.439 },
   { given: { frozenStages: 5, height: 2048, width: 1664 }, gib: 0.888 },
+  { given: { frozenStages: 5, height: 4096, width: 3328 }, gib: 2.149 },
   { given: { frozenStages: 3 }, gib: 0.614 },
   { given: { frozenStages: 5 }, gib: 0.39 },
   { given: { backbone: 'resnet18' }, gib: 0.527 },
