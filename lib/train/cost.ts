@@ -2,7 +2,7 @@
 // description; it knows how native/core works (folded norms and in-place ReLU share a buffer, heads run level by level, a
 // checkpointed backbone keeps block ends), not how fast a machine is. Checked against measured peaks in test/train/cost.test.ts, without
 // checkpointing (bench/README.md has one measured step with it).
-import type { BackboneGraph, BackboneNode, ModelConfig } from '../binding/types.js'
+import type { BackboneGraph, BackboneNode, ModelConfig, Recompute } from '../binding/types.js'
 
 export interface CostSetting {
   model: ModelConfig
@@ -247,14 +247,13 @@ export function smallerSteps(setting: CostSetting): Suggestion[] {
   const found: Suggestion[] = []
   const add = (change: string, smaller: CostSetting) => found.push({ change, stepBytes: stepCost(smaller).bytes.step })
   if (setting.batch > 1) add('data.batchSize=1', { ...setting, batch: 1 })
-  for (const checkpointActivations of ['early', true] as const) {
-    const more = checkpointActivations === 'early' ? !model.checkpointActivations : model.checkpointActivations !== true
-    if (more && model.frozenStages < (checkpointActivations === 'early' ? 3 : 5))
-      add(`model.checkpointActivations=${checkpointActivations}`, {
-        ...setting,
-        model: { ...model, checkpointActivations },
-      })
-  }
+  const again = (checkpointActivations: Recompute) =>
+    add(`model.checkpointActivations=${checkpointActivations}`, {
+      ...setting,
+      model: { ...model, checkpointActivations },
+    })
+  if (!model.checkpointActivations && model.frozenStages < 3) again('early')
+  if (model.checkpointActivations !== true && model.frozenStages < 5) again(true)
   if (model.frozenStages < 5) add('model.frozenStages=5', { ...setting, model: { ...model, frozenStages: 5 } })
   if (model.levels[0]! < 4 && model.levels.at(-1)! > 4)
     add('levels P4 and up', { ...setting, model: { ...model, levels: model.levels.filter((level) => level >= 4) } })

@@ -102,7 +102,10 @@ void shapes_of_any_levels() {
       for (const std::array<int64_t, 2> canvas : {std::array<int64_t, 2>{128, 256}, {101, 67}}) {
         at::NoGradGuard no_grad;
         const at::Tensor x = random_input({2, 1, canvas[0], canvas[1]});
-        const std::vector<at::Tensor> maps = fpn_forward(net.fpn, backbone_forward(net, x));
+        const Taps taps = backbone_forward(net, x);
+        FpnPass pyramid(net.fpn, taps, /*by_level=*/false);
+        std::vector<at::Tensor> maps;
+        for (size_t i = 0; i < net.fpn.levels.size(); ++i) maps.push_back(pyramid.map(i));
         const std::vector<GridSize> grids = grid_sizes(net, canvas);
         EXPECT_EQUAL(maps.size(), levels.size());
         int64_t total = 0;

@@ -63,15 +63,6 @@ at::Tensor fpn_map(const Fpn& fpn, int level, std::map<int, at::Tensor>& merged,
   return convolve(conv, at::relu(below));
 }
 
-std::vector<at::Tensor> fpn_forward(const Fpn& fpn, const Taps& taps) {
-  std::map<int, at::Tensor> merged = fpn_merge(fpn, taps);
-  std::vector<at::Tensor> maps;
-  for (int level : fpn.levels) {
-    maps.push_back(fpn_map(fpn, level, merged, taps, maps.empty() ? at::Tensor() : maps.back()));
-  }
-  return maps;
-}
-
 FpnPass::FpnPass(const Fpn& fpn, const Taps& taps, bool by_level)
     : fpn_(fpn), taps_(taps), merged_(fpn_merge(fpn, taps)), leaves_(merged_) {
   if (!by_level) return;

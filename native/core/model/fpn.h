@@ -32,9 +32,6 @@ std::map<int, at::Tensor> fpn_merge(const Fpn& fpn, const Taps& taps);
 at::Tensor fpn_map(const Fpn& fpn, int level, std::map<int, at::Tensor>& merged, const Taps& taps,
                    const at::Tensor& below);
 
-/// One map per configured level, in order.
-std::vector<at::Tensor> fpn_forward(const Fpn& fpn, const Taps& taps);
-
 /// The pyramid in training, level by level: a map and its gradient live only while its heads run,
 /// since the convolution that made it runs backward at once.
 class FpnPass {
