@@ -3,7 +3,7 @@
 // size * scale in float32 and the rest in double.
 #include "core/ops/anchors.h"
 
-#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
 
 #include <algorithm>
 #include <cmath>
@@ -117,8 +117,13 @@ at::Tensor anchor_table(const AnchorConfig& config, const std::vector<GridSize>&
     return found->second;
   }
   const AnchorGrid grid = make_anchor_grid(config, grids, canvas);
-  at::Tensor table = at::empty({grid.total, 4}, at::TensorOptions(at::kFloat));
-  cpu::fill_anchors(grid, table.data_ptr<float>());
+  // Not from the arena: its huge pages are new here, and under a hypervisor that takes idle ones
+  // back (free page reporting) a new huge page costs up to forty times its zeroing. Freed small
+  // pages are never taken back.
+  auto* values = new float[grid.total * 4];
+  at::Tensor table = at::from_blob(
+      values, {grid.total, 4}, [](void* data) { delete[] static_cast<float*>(data); }, at::kFloat);
+  cpu::fill_anchors(grid, values);
   table = table.to(device);
   cache.emplace_front(key, table);
   if (cache.size() > kEntries) cache.pop_back();
