@@ -6,16 +6,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/ops/cpu/clones.h"
+
 namespace mammo {
 namespace {
 
-// Compiled once per instruction set; the loader picks. The default build has SSE2 only.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define MAMMO_VECTOR_CLONES \
-  __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
-#else
-#define MAMMO_VECTOR_CLONES
-#endif
+using cpu::Clones;
 
 // One parameter's update, reduced to the numbers its elements need.
 struct Rule {
@@ -54,9 +50,8 @@ Rule make_rule(const OptimizerConfig& c, double lr, double decay, double factor,
   return r;
 }
 
-MAMMO_VECTOR_CLONES
-void sgd_range(float* __restrict p, const float* __restrict g, float* __restrict m, int64_t n,
-               const Rule& rule) {
+MAMMO_INLINE void sgd_range_loop(float* __restrict p, const float* __restrict g,
+                                 float* __restrict m, int64_t n, const Rule& rule) {
   const float factor = rule.grad_factor, decay = rule.decay, lr = rule.lr, momentum = rule.momentum;
   const float direct = rule.nesterov ? 1.f : 0.f, through = rule.nesterov ? momentum : 1.f;
   for (int64_t i = 0; i < n; ++i) {
@@ -65,10 +60,11 @@ void sgd_range(float* __restrict p, const float* __restrict g, float* __restrict
     p[i] -= lr * (direct * d + through * m[i]);
   }
 }
+constexpr Clones<sgd_range_loop> sgd_range;
 
-MAMMO_VECTOR_CLONES
-void adam_range(float* __restrict p, const float* __restrict g, float* __restrict m,
-                float* __restrict v, int64_t n, const Rule& rule) {
+MAMMO_INLINE void adam_range_loop(float* __restrict p, const float* __restrict g,
+                                  float* __restrict m, float* __restrict v, int64_t n,
+                                  const Rule& rule) {
   const float factor = rule.grad_factor, decay = rule.decay, shrink = rule.shrink, lr = rule.lr;
   const float beta1 = rule.beta1, beta2 = rule.beta2, root_factor = rule.root_factor,
               eps = rule.eps;
@@ -79,9 +75,9 @@ void adam_range(float* __restrict p, const float* __restrict g, float* __restric
     p[i] = p[i] * shrink - lr * (m[i] / (std::sqrt(v[i]) * root_factor + eps));
   }
 }
+constexpr Clones<adam_range_loop> adam_range;
 
-MAMMO_VECTOR_CLONES
-double square_sum(const float* g, int64_t n) {
+MAMMO_INLINE double square_sum_loop(const float* g, int64_t n) {
   // Sixteen running sums: the order is fixed by the data, not by the vector width in use.
   double lanes[16] = {};
   int64_t i = 0;
@@ -93,6 +89,7 @@ double square_sum(const float* g, int64_t n) {
   for (double lane : lanes) sum += lane;
   return sum;
 }
+constexpr Clones<square_sum_loop> square_sum;
 
 // All parameters cut into pieces of equal size, so that threads share the work whatever the shapes
 // are. The cut does not depend on the number of threads, therefore neither does any result.

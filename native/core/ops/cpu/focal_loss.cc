@@ -104,25 +104,28 @@ MAMMO_INLINE void block(const Constants& c, const float* logits, const int32_t* 
 
 using Block = void (*)(const Constants&, const float*, const int32_t*, int64_t, float*, float*);
 
-MAMMO_CLONES void block_two(const Constants& c, const float* x, const int32_t* s, int64_t n,
-                            float* loss, float* gradient) {
+MAMMO_INLINE void block_two_loop(const Constants& c, const float* x, const int32_t* s, int64_t n,
+                                 float* loss, float* gradient) {
   block<Power::kTwo>(c, x, s, n, loss, gradient);
 }
-MAMMO_CLONES void block_integer(const Constants& c, const float* x, const int32_t* s, int64_t n,
-                                float* loss, float* gradient) {
+constexpr Clones<block_two_loop> block_two;
+MAMMO_INLINE void block_integer_loop(const Constants& c, const float* x, const int32_t* s,
+                                     int64_t n, float* loss, float* gradient) {
   block<Power::kInteger>(c, x, s, n, loss, gradient);
 }
-MAMMO_CLONES void block_real(const Constants& c, const float* x, const int32_t* s, int64_t n,
-                             float* loss, float* gradient) {
+constexpr Clones<block_integer_loop> block_integer;
+MAMMO_INLINE void block_real_loop(const Constants& c, const float* x, const int32_t* s, int64_t n,
+                                  float* loss, float* gradient) {
   block<Power::kReal>(c, x, s, n, loss, gradient);
 }
+constexpr Clones<block_real_loop> block_real;
 
 Block choose_block(double gamma) {
-  if (gamma == 2) return block_two;
-  return gamma <= 15 && gamma == std::floor(gamma) ? block_integer : block_real;
+  if (gamma == 2) return block_two.run;
+  return gamma <= 15 && gamma == std::floor(gamma) ? block_integer.run : block_real.run;
 }
 
-MAMMO_CLONES double sum(const float* values, int64_t count) {
+MAMMO_INLINE double sum_loop(const float* values, int64_t count) {
   double lanes[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
@@ -134,6 +137,7 @@ MAMMO_CLONES double sum(const float* values, int64_t count) {
   }
   return lanes[0];
 }
+constexpr Clones<sum_loop> sum;
 
 // Double logits, for gradient checks: plain library functions.
 double block_double(const FocalShape& shape, const double* logits, const int32_t* state,

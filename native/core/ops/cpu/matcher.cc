@@ -31,8 +31,8 @@ struct Span {
 
 // IoU of `box` with anchors [x0, x1) of one base anchor in the row at `dy`, torchvision's
 // arithmetic in float32.
-MAMMO_CLONES void row_iou(const std::array<float, 4>& base, float dy, float stride, const Box& box,
-                          int64_t x0, int64_t x1, float* out) {
+MAMMO_INLINE void row_iou_loop(const std::array<float, 4>& base, float dy, float stride,
+                               const Box& box, int64_t x0, int64_t x1, float* out) {
   const float top = base[1] + dy, bottom = base[3] + dy;
   const float overlap = std::min(bottom, box.y2) - std::max(top, box.y1);
   const float high = overlap > 0 ? overlap : 0;
@@ -47,10 +47,11 @@ MAMMO_CLONES void row_iou(const std::array<float, 4>& base, float dy, float stri
     out[j - x0] = joint > 0 ? iou : 0;
   }
 }
+constexpr Clones<row_iou_loop> row_iou;
 
 // IoUs are not negative, so their bits order as integers do, which makes the maximum a vector
 // operation.
-MAMMO_CLONES float maximum(const float* values, int64_t count) {
+MAMMO_INLINE float maximum_loop(const float* values, int64_t count) {
   int32_t best = 0;
   for (int64_t i = 0; i < count; ++i) {
     const int32_t bits = std::bit_cast<int32_t>(values[i]);
@@ -58,28 +59,33 @@ MAMMO_CLONES float maximum(const float* values, int64_t count) {
   }
   return std::bit_cast<float>(best);
 }
+constexpr Clones<maximum_loop> maximum;
 
-MAMMO_CLONES void keep_best(const float* iou, int32_t index, int64_t count, float* best,
-                            int32_t* box) {
+MAMMO_INLINE void keep_best_loop(const float* iou, int32_t index, int64_t count, float* best,
+                                 int32_t* box) {
   for (int64_t i = 0; i < count; ++i) {
     const bool better = iou[i] > best[i];  // strictly: the lower index wins a tie
     best[i] = better ? iou[i] : best[i];
     box[i] = better ? index : box[i];
   }
 }
+constexpr Clones<keep_best_loop> keep_best;
 
-MAMMO_CLONES void mark_equal(const float* iou, float value, int64_t count, int32_t* marks) {
+MAMMO_INLINE void mark_equal_loop(const float* iou, float value, int64_t count, int32_t* marks) {
   for (int64_t i = 0; i < count; ++i) marks[i] |= iou[i] == value ? 1 : 0;
 }
+constexpr Clones<mark_equal_loop> mark_equal;
 
-MAMMO_CLONES void decide(const float* best, const int32_t* box, const int32_t* low, int64_t count,
-                         float positive, float negative, int32_t at_negative, int32_t* out) {
+MAMMO_INLINE void decide_loop(const float* best, const int32_t* box, const int32_t* low,
+                              int64_t count, float positive, float negative, int32_t at_negative,
+                              int32_t* out) {
   for (int64_t i = 0; i < count; ++i) {
     const float v = best[i];
     const int32_t other = v < negative ? kBackground : v == negative ? at_negative : kIgnored;
     out[i] = (v >= positive) | (low[i] != 0) ? box[i] : other;
   }
 }
+constexpr Clones<decide_loop> decide;
 
 // A cell range that surely holds every overlap: rounding may widen it by one cell, never narrow it.
 std::pair<int32_t, int32_t> cells(float low, float high, float base_low, float base_high,

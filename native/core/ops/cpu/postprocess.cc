@@ -21,7 +21,7 @@ struct Seen {
   int32_t above, broken;
 };
 
-MAMMO_CLONES Seen scan(const float* values, int64_t count, float cut) {
+MAMMO_INLINE Seen scan_loop(const float* values, int64_t count, float cut) {
   int32_t above = 0, broken = 0;
   for (int64_t i = 0; i < count; ++i) {
     above |= values[i] > cut ? 1 : 0;
@@ -29,6 +29,7 @@ MAMMO_CLONES Seen scan(const float* values, int64_t count, float cut) {
   }
   return {above, broken};
 }
+constexpr Clones<scan_loop> scan;
 
 float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
 

@@ -52,8 +52,8 @@ constexpr int64_t kBlock = 256;
 
 // Upper left tap and weights of pixels [x0, x0 + count) of a row whose first pixel centre maps to
 // (x, y), in index coordinates.
-MAMMO_CLONES void positions(double x, double y, double step_x, double step_y, int64_t x0,
-                            int64_t count, int32_t* left, int32_t* top, float* wx, float* wy) {
+MAMMO_INLINE void positions_loop(double x, double y, double step_x, double step_y, int64_t x0,
+                                 int64_t count, int32_t* left, int32_t* top, float* wx, float* wy) {
   // Far outside is outside: the clamp keeps the conversion to int defined.
   constexpr double kFar = 1 << 24;
   for (int64_t i = 0; i < count; ++i) {
@@ -71,10 +71,11 @@ MAMMO_CLONES void positions(double x, double y, double step_x, double step_y, in
     wy[i] = static_cast<float>(py - iy);
   }
 }
+constexpr Clones<positions_loop> positions;
 
 // The same for the places (px, py), in index coordinates.
-MAMMO_CLONES void split_positions(const double* xs, const double* ys, int64_t count, int32_t* left,
-                                  int32_t* top, float* wx, float* wy) {
+MAMMO_INLINE void split_positions_loop(const double* xs, const double* ys, int64_t count,
+                                       int32_t* left, int32_t* top, float* wx, float* wy) {
   constexpr double kFar = 1 << 24;
   for (int64_t i = 0; i < count; ++i) {
     const double px = xs[i] < -kFar ? -kFar : xs[i] > kFar ? kFar : xs[i];
@@ -88,9 +89,10 @@ MAMMO_CLONES void split_positions(const double* xs, const double* ys, int64_t co
     wy[i] = static_cast<float>(py - iy);
   }
 }
+constexpr Clones<split_positions_loop> split_positions;
 
-MAMMO_CLONES void blend(const float* taps, const float* wx, const float* wy, int64_t count,
-                        float* out) {
+MAMMO_INLINE void blend_loop(const float* taps, const float* wx, const float* wy, int64_t count,
+                             float* out) {
   const float *a = taps, *b = taps + kBlock, *c = taps + 2 * kBlock, *d = taps + 3 * kBlock;
   for (int64_t i = 0; i < count; ++i) {
     const float upper = a[i] + (b[i] - a[i]) * wx[i];
@@ -98,22 +100,28 @@ MAMMO_CLONES void blend(const float* taps, const float* wx, const float* wy, int
     out[i] = upper + (lower - upper) * wy[i];
   }
 }
+constexpr Clones<blend_loop> blend;
 
 // v = (raw - mean) / std where raw is 0, otherwise contrast and brightness on top.
-MAMMO_CLONES void normalise(const float* raw, int64_t count, float mean, float std, float contrast,
-                            float brightness, float* out) {
+MAMMO_INLINE void normalise_loop(const float* raw, int64_t count, float mean, float std,
+                                 float contrast, float brightness, float* out) {
   for (int64_t i = 0; i < count; ++i) {
     const float v = (raw[i] - mean) / std;
     out[i] = raw[i] != 0 ? v * contrast + brightness : v;
   }
 }
+constexpr Clones<normalise_loop> normalise;
 
-MAMMO_CLONES void widen(const uint16_t* in, int64_t count, float* out) {
+MAMMO_INLINE void widen_integers_loop(const uint16_t* in, int64_t count, float* out) {
   for (int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(in[i]);
 }
-MAMMO_CLONES void widen(const float* in, int64_t count, float* out) {
+constexpr Clones<widen_integers_loop> widen_integers;
+MAMMO_INLINE void widen_floats_loop(const float* in, int64_t count, float* out) {
   for (int64_t i = 0; i < count; ++i) out[i] = in[i];
 }
+constexpr Clones<widen_floats_loop> widen_floats;
+void widen(const uint16_t* in, int64_t count, float* out) { widen_integers(in, count, out); }
+void widen(const float* in, int64_t count, float* out) { widen_floats(in, count, out); }
 
 template <class T>
 void gather(const Source<T>& s, const int32_t* left, const int32_t* top, int64_t count,

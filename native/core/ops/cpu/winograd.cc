@@ -304,19 +304,11 @@ MAMMO_NARROW void products_narrow(const WinogradShape& s, int64_t count, int64_t
   gradient_products<Narrow>(s, count, begin, end, v, z, sums);
 }
 
-bool wide() {
-  static const bool has = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-                          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
-  return has;
-}
+bool wide() { return vectors() == Vectors::kAvx512; }
 
 }  // namespace
 
-bool winograd_runs() {
-  static const bool has =
-      wide() || (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));
-  return has;
-}
+bool winograd_runs() { return vectors() >= Vectors::kAvx2; }
 
 int64_t winograd_weight_size(int64_t in, int64_t out) { return 16 * in * round_up(out, kPanel); }
 
