@@ -9,6 +9,7 @@
 #include "core/ops/box_loss.h"
 #include "core/ops/focal_loss.h"
 #include "core/switches.h"
+#include "core/upload.h"
 
 namespace mammo {
 namespace {
@@ -69,9 +70,9 @@ at::Tensor positive_losses(const LossContext& c, size_t level, const at::Tensor&
     index_rows[0][i] = rows[i];
     index_rows[1][i] = p.box;
   }
-  index = index.to(device);
+  index = upload(index, device);
   const at::Tensor deltas = tower_forward(c.heads.box, map).view({-1, 4}).index_select(0, index[0]);
-  return box_loss(deltas, anchors.to(device), c.targets.boxes.index_select(0, index[1]),
+  return box_loss(deltas, upload(anchors, device), c.targets.boxes.index_select(0, index[1]),
                   c.config.coder, c.config.loss);
 }
 
@@ -88,7 +89,7 @@ void add_box_part(const LossContext& c, size_t level, const at::Tensor& part,
   }
   at::Tensor images = at::empty({static_cast<int64_t>(positives.size())}, at::kLong);
   for (size_t i = 0; i < positives.size(); ++i) images.data_ptr<int64_t>()[i] = positives[i].image;
-  images = images.to(part.device());
+  images = upload(images, part.device());
   sums.box.index_add_(0, images, losses.detach().to(at::kDouble));
   timer.mark("box");
   if (!train) return;

@@ -24,6 +24,7 @@
 #include "core/switches.h"
 #include "core/targets.h"
 #include "core/timer.h"
+#include "core/upload.h"
 
 namespace mammo {
 namespace {
@@ -167,7 +168,7 @@ struct Session::State {
       const at::Tensor view =
           at::from_blob(const_cast<int16_t*>(pixels),
                         {static_cast<int64_t>(batch.windows->pixels.size())}, at::kShort);
-      const at::Tensor pixels_on_device = view.to(device);
+      const at::Tensor pixels_on_device = upload(view, device);
       timer.mark("copy");
       at::Tensor input = warp_windows(pixels_on_device, windows, channels, batch.canvas);
       timer.mark("warp");
@@ -177,8 +178,9 @@ struct Session::State {
                                        batch.canvas[0], batch.canvas[1]};
     require_count(batch.input->size(),
                   static_cast<size_t>(shape[0] * shape[1] * shape[2] * shape[3]), "input");
-    at::Tensor input = at::from_blob(const_cast<float*>(batch.input->data()), shape, at::kFloat)
-                           .to(device, at::kFloat, false, /*copy=*/true);
+    const at::Tensor view =
+        at::from_blob(const_cast<float*>(batch.input->data()), shape, at::kFloat);
+    at::Tensor input = device.is_cpu() ? view.clone() : upload(view, device);
     timer.mark("copy");
     return input;
   }
@@ -294,7 +296,7 @@ StepResult Session::train_step(const ImageBatch& batch, const TargetBatch& targe
       image_weights(matched.per_image, config.loss, s.normaliser, /*update=*/true);
   const double scale = s.loss_scale ? s.loss_scale->factor : 1;
   const at::Tensor device_weights =
-      host_tensor(weights, at::kDouble).mul_(options.loss_scale * scale).to(s.device);
+      upload(host_tensor(weights, at::kDouble).mul_(options.loss_scale * scale), s.device);
   const LossContext context{s.net.heads, grid, matched, config, device_weights};
   LossSums sums = make_loss_sums(static_cast<int64_t>(sizes.size()), s.device);
   timer.mark("matching");
@@ -321,20 +323,24 @@ StepResult Session::train_step(const ImageBatch& batch, const TargetBatch& targe
   backbone.backward();
   timer.mark("backboneBackward");
 
-  StepResult result = s.result(sums, matched, weights);
-  result.scale = scale;
+  // The norms first: reading them waits for the whole step, and the losses are ready then too.
+  std::optional<GradientScale> gradients;
   if (options.update) {
-    const GradientScale gradients = s.optimizer.measure(
+    gradients = s.optimizer.measure(
         s.net.parameters, {options.clip_value, options.clip_norm_per_tensor, options.clip_norm},
         scale);
-    result.grad_norm = gradients.norm;
-    const bool broken = !std::isfinite(gradients.norm);
+  }
+  StepResult result = s.result(sums, matched, weights);
+  result.scale = scale;
+  if (gradients) {
+    result.grad_norm = gradients->norm;
+    const bool broken = !std::isfinite(gradients->norm);
     // A finite loss with broken gradients: its scale may be to blame, and gets smaller.
     result.overflowed =
         result.finite && broken && s.loss_scale && scale_after_overflow(*s.loss_scale);
     result.finite = result.finite && (!broken || result.overflowed);
     if (!result.overflowed && (result.finite || !options.skip_non_finite)) {
-      s.optimizer.step(s.net.parameters, gradients, options.lr, options.weight_decay);
+      s.optimizer.step(s.net.parameters, *gradients, options.lr, options.weight_decay);
       if (options.ema_decay) update_averages(s.averages, s.net.parameters, *options.ema_decay);
       if (s.loss_scale) scale_after_update(*s.loss_scale);
       result.updated = true;
@@ -360,7 +366,7 @@ StepResult Session::evaluate_loss(const ImageBatch& batch, const TargetBatch& ta
   const std::vector<double> weights =
       image_weights(matched.per_image, config.loss, s.normaliser, /*update=*/false);
   const LossContext context{s.net.heads, grid, matched, config,
-                            host_tensor(weights, at::kDouble).to(s.device)};
+                            upload(host_tensor(weights, at::kDouble), s.device)};
   LossSums sums = make_loss_sums(static_cast<int64_t>(sizes.size()), s.device);
   timer.mark("matching");
   const Taps taps = backbone_forward(s.net, input);

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/ops/matcher.h"
+#include "core/upload.h"
 
 namespace mammo {
 namespace {
@@ -56,7 +57,7 @@ void check(const TargetBatch& targets, size_t images, int classes) {
 at::Tensor box_tensor(const std::vector<float>& boxes, at::Device device) {
   at::Tensor t = at::empty({static_cast<int64_t>(boxes.size() / 4), 4});
   std::copy(boxes.begin(), boxes.end(), t.data_ptr<float>());
-  return t.to(device);
+  return upload(t, device);
 }
 
 }  // namespace
@@ -77,7 +78,7 @@ MatchedTargets match_targets(const AnchorGrid& grid, const TargetBatch& targets,
   const at::Tensor ignore = box_tensor(targets.ignore, device);
   matched.labels = at::empty({static_cast<int64_t>(targets.labels.size())}, at::kInt);
   std::copy(targets.labels.begin(), targets.labels.end(), matched.labels.data_ptr<int32_t>());
-  matched.labels = matched.labels.to(device);
+  matched.labels = upload(matched.labels, device);
   matched.box_offsets = at::empty({n + 1}, at::kLong);
   std::copy(targets.box_offsets.begin(), targets.box_offsets.end(),
             matched.box_offsets.data_ptr<int64_t>());
