@@ -29,7 +29,7 @@ export function hostRecord(): Record<string, unknown> {
 
 /** Environment variables that change numbers or speed; no others are recorded. */
 const RECORDED =
-  /^(OMP_|MKL_|KMP_|OPENBLAS_|GOMP_|CUDA_VISIBLE|CUDA_LAUNCH|CUBLAS_|NVIDIA_TF32|TORCH_|ATEN_|UV_THREADPOOL|MALLOC_)/
+  /^(OMP_|MKL_|KMP_|OPENBLAS_|GOMP_|CUDA_VISIBLE|CUDA_LAUNCH|CUBLAS_|NVIDIA_TF32|TORCH_|ATEN_|ONEDNN_|DNNL_|UV_THREADPOOL|MALLOC_)/
 
 export function recordedEnv(env: Readonly<Record<string, string | undefined>>): Record<string, string> {
   return Object.fromEntries(
