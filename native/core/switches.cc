@@ -20,7 +20,8 @@ Switches read() {
                                            {"strips", &s.strips},
                                            {"fused_focal", &s.fused_focal},
                                            {"packed_conv", &s.packed_conv},
-                                           {"winograd", &s.winograd}};
+                                           {"winograd", &s.winograd},
+                                           {"compact_pool", &s.compact_pool}};
   const char* off = std::getenv("MAMMO_OFF");
   std::istringstream list(off == nullptr ? "" : off);
   for (std::string name; std::getline(list, name, ',');) {

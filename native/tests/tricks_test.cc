@@ -21,7 +21,7 @@ using namespace mammo;
 
 namespace {
 
-constexpr Switches kPlain{false, false, false, false, false, false, false, false};
+constexpr Switches kPlain{false, false, false, false, false, false, false, false, false};
 
 struct With {
   explicit With(const Switches& s) : before(switches()) { set_switches(s); }
@@ -37,6 +37,11 @@ double relative(const at::Tensor& a, const at::Tensor& b) {
   return ((a.to(at::kDouble) - b.to(at::kDouble)).abs().max() /
           (b.abs().max().to(at::kDouble) + 1e-12))
       .item<double>();
+}
+
+// 3x3, as a network in training computes it.
+at::Tensor trained(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b, bool relu) {
+  return convolve(Conv{w, b, 1, Border::kSymmetric}, x, Phase::kTrain, relu);
 }
 
 // Sizes with half tiles, single rows, more than one chunk of tiles, panels that are not full.
@@ -64,7 +69,7 @@ void winograd_equals_the_direct_convolution() {
         const at::Tensor xd = leaf(x), wd = leaf(w), bd = leaf(b);
         at::Tensor expected = at::conv2d(xd, wd, bd, {1, 1}, {1, 1});
         for (at::Tensor* t : {&x, &w, &b}) t->requires_grad_(true);
-        const at::Tensor y = winograd_convolve(x, w, b, relu);
+        const at::Tensor y = trained(x, w, b, relu);
         EXPECT(y.is_contiguous(format));
         EXPECT(relative(y.detach(), relu ? expected.detach().relu() : expected.detach()) < 2e-6);
         // The same units are on, so that rounding at 0 decides nothing.
@@ -94,13 +99,13 @@ void winograd_computes_what_is_asked() {
     at::Tensor x = noise({1, 16, 16, 16}, 1), w = noise({16, 16, 3, 3}, 2), b = noise({16}, 3);
     x.requires_grad_(input);
     w.requires_grad_(!input);
-    torch::autograd::backward({winograd_convolve(x, w, {}, true).sum()}, {});
+    torch::autograd::backward({trained(x, w, {}, true).sum()}, {});
     EXPECT_EQUAL(x.grad().defined(), input);
     EXPECT_EQUAL(w.grad().defined(), !input);
     b.requires_grad_(true);
     x = x.detach();
     w = w.detach();
-    const at::Tensor y = winograd_convolve(x, w, b, true);
+    const at::Tensor y = trained(x, w, b, true);
     torch::autograd::backward({y.sum()}, {});
     EXPECT(relative(b.grad(), (y.detach() > 0).sum({0, 2, 3})) < 1e-6);
   }
@@ -114,7 +119,7 @@ void winograd_is_the_same_with_any_threads() {
     at::Tensor x = noise({2, 32, 30, 31}, 1).requires_grad_(true),
                w = noise({48, 32, 3, 3}, 2).requires_grad_(true),
                b = noise({48}, 3).requires_grad_(true);
-    const at::Tensor y = winograd_convolve(x, w, b, true);
+    const at::Tensor y = trained(x, w, b, true);
     torch::autograd::backward({y}, {noise(y.sizes(), 4)});
     results[t] = {y.detach(), x.grad(), w.grad(), b.grad()};
   }
@@ -199,7 +204,7 @@ void every_switch_alone_changes_nothing() {
       {"sparse_box", &Switches::sparse_box},   {"fold_norm", &Switches::fold_norm},
       {"level_wise", &Switches::level_wise},   {"strips", &Switches::strips},
       {"fused_focal", &Switches::fused_focal}, {"packed_conv", &Switches::packed_conv},
-      {"winograd", &Switches::winograd}};
+      {"winograd", &Switches::winograd},       {"compact_pool", &Switches::compact_pool}};
   const SessionConfig c = config("resnet18", NormPolicy::kFrozen, 2);
   Session session(c);
   const Outcome plain = [&] {

@@ -133,6 +133,12 @@ at::Tensor activate(Op op, at::Tensor x, bool overwrite) {
   }
 }
 
+// Whether node `relu` is a ReLU that only the max pool behind it reads.
+bool pools_next(const Backbone& net, const Segment& segment, int relu) {
+  return net.nodes[relu].op == Op::kRelu && relu + 1 < segment.last && net.readers[relu] == 1 &&
+         net.nodes[relu + 1].op == Op::kMaxPool;
+}
+
 // What one call does from a convolution on: its norm, an addition, a ReLU, as far as they follow
 // and nobody else reads what is between.
 struct Chain {
@@ -142,7 +148,8 @@ struct Chain {
   int last;  // the node whose value comes out
 };
 
-Chain chain_from(const Backbone& net, const Segment& segment, int conv, Phase phase, bool adds) {
+Chain chain_from(const Backbone& net, const Segment& segment, int conv, Phase phase, bool adds,
+                 bool pools) {
   Chain chain{.last = conv};
   const auto next_is = [&](Op op) {
     const int next = chain.last + 1;
@@ -162,7 +169,7 @@ Chain chain_from(const Backbone& net, const Segment& segment, int conv, Phase ph
       ++chain.last;
     }
   }
-  if (next_is(Op::kRelu)) {
+  if (next_is(Op::kRelu) && !(pools && pools_next(net, segment, chain.last + 1))) {
     chain.relu = true;
     ++chain.last;
   }
@@ -191,7 +198,7 @@ Backbone make_backbone(const ModelConfig& config, Builder& builder) {
 }
 
 at::Tensor run_segment(const Backbone& net, const Segment& segment, const at::Tensor& x,
-                       Phase phase, Taps& taps) {
+                       Phase phase, Taps& taps, KeptMaps* kept) {
   const int first = segment.first;
   std::vector<at::Tensor> values(segment.last - first);
   // Early release, after node i: what nobody reads any more.
@@ -203,6 +210,9 @@ at::Tensor run_segment(const Backbone& net, const Segment& segment, const at::Te
       if (tap.node == i) taps[tap.level] = values[i - first];
     }
   };
+  const auto norm_next = [&](int i) {
+    return i + 1 < segment.last && net.nodes[i + 1].op == Op::kNorm && net.readers[i] == 1;
+  };
   for (int i = first; i < segment.last; ++i) {
     const Node& node = net.nodes[i];
     const auto value = [&](int at) -> const at::Tensor& {
@@ -211,15 +221,23 @@ at::Tensor run_segment(const Backbone& net, const Segment& segment, const at::Te
     if (node.op == Op::kConv) {
       const at::Tensor& input = value(node.inputs[0]);
       const bool packs = phase == Phase::kEvaluate && packs_convolutions(input);
-      const Chain chain = chain_from(net, segment, i, phase, /*adds=*/packs);
+      const Chain chain =
+          chain_from(net, segment, i, phase, /*adds=*/packs, takes_relu_max_pool(input));
       const Norm* norm = chain.norm < 0 ? nullptr : &net.nodes[chain.norm].norm;
+      at::Tensor known;
+      if (kept != nullptr && phase == Phase::kRecompute) {
+        if (const auto found = kept->find(chain.last); found != kept->end()) known = found->second;
+      }
       at::Tensor& y = values[chain.last - first];
       if (chain.other >= 0)
         y = packed_convolve(node.conv, norm, input, chain.relu, value(chain.other));
       else if (norm != nullptr)
-        y = convolve(node.conv, *norm, input, phase, chain.relu);
+        y = convolve(node.conv, *norm, input, phase, chain.relu, known);
       else
-        y = convolve(node.conv, input, phase, chain.relu);
+        y = convolve(node.conv, input, phase, chain.relu, known);
+      // Only what nobody overwrites behind it.
+      if (kept != nullptr && phase != Phase::kRecompute && (chain.relu || norm_next(chain.last)))
+        kept->emplace(chain.last, y);
       finish(chain.last);
       i = chain.last;
       continue;
@@ -228,6 +246,12 @@ at::Tensor run_segment(const Backbone& net, const Segment& segment, const at::Te
       return at >= first && net.readers[at] == 1 && may_overwrite(net.nodes[at].op);
     };
     const int from = node.inputs[0];
+    if (pools_next(net, segment, i) && takes_relu_max_pool(value(from))) {
+      ++i;
+      values[i - first] = relu_max_pool(value(from), net.nodes[i].window);
+      finish(i);
+      continue;
+    }
     at::Tensor y;
     switch (node.op) {
       case Op::kNorm:
@@ -264,6 +288,11 @@ at::Tensor run_segment(const Backbone& net, const Segment& segment, const at::Te
     }
     values[i - first] = std::move(y);
     finish(i);
+  }
+  if (kept != nullptr && phase != Phase::kRecompute) {
+    std::erase_if(*kept, [&](const auto& item) {
+      return item.first >= first && 2 * item.second.numel() > values.back().numel();
+    });
   }
   return values.back();
 }

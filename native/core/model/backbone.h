@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -74,11 +75,18 @@ const std::vector<std::string>& backbone_names();
 /// Throws CONFIG for an unknown name.
 Backbone make_backbone(const ModelConfig& config, Builder& builder);
 
+/// Results of convolutions, with the norm and ReLU of the same call, that survive from a segment's
+/// forward pass to its recomputation; by node.
+using KeptMaps = std::map<int, at::Tensor>;
+
 /// Output of the segment's last node for `x`, the value of its input; taps inside it are stored in
 /// `taps`. Gradients as the caller's mode says. Without them and in phase kEvaluate the memory of
 /// `x` may be used for the result, except the network's input and taps.
+/// With `kept`: phase kRecompute takes what is there instead of computing it, the others put there
+/// what is at most half as large as the segment's output. In a bottleneck those are its narrow
+/// maps, and most of its multiplications.
 at::Tensor run_segment(const Backbone& net, const Segment& segment, const at::Tensor& x,
-                       Phase phase, Taps& taps);
+                       Phase phase, Taps& taps, KeptMaps* kept = nullptr);
 
 /// Rows and columns of C2..C5 (index 2..5) for an input of this size.
 std::array<std::array<int64_t, 2>, 6> tap_sizes(const Backbone& net,

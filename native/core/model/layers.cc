@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/ops/max_pool.h"
 #include "core/ops/winograd.h"
 #include "core/switches.h"
 
@@ -56,38 +57,27 @@ FixedNorm fixed_norm(const Conv& conv, const Norm& norm) {
   return {scale, norm.bias - mean * scale};
 }
 
-at::Tensor convolve_with(const Conv& layer, const at::Tensor& x, const at::Tensor& weight,
-                         const at::Tensor& bias, bool relu) {
-  const auto [padded, around] = pad_for(layer, x);
-  if (takes_winograd(layer, around, padded)) return winograd_convolve(padded, weight, bias, relu);
-  const auto type = x.scalar_type();
-  const at::Tensor w = weight.to(type), b = bias.defined() ? bias.to(type) : bias;
-  at::Tensor y = at::conv2d(padded.contiguous(), w, b, {layer.stride, layer.stride},
-                            {around, around}, {1, 1}, layer.groups);
-  return relu ? y.relu_() : y;
-}
-
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// The convolution with a fixed norm folded into it. Keeps the weights themselves, which exist
-// anyway, and folds them again in the backward: the folded ones of a ResNet-50 are 90 MiB.
-struct FoldedNode : torch::autograd::Function<FoldedNode> {
+// What a convolution that keeps its gradient is made of besides input, weight and bias.
+struct ConvPlan {
+  at::Tensor scale;  // of a fixed norm, folded into the weight; or undefined
+  int64_t stride, around, groups;
+  bool winograd, relu;
+  at::Tensor known;  // the result where it was kept, or undefined
+};
+
+// The convolution with what is folded into it. Keeps the weights themselves, which exist anyway,
+// and folds them again in the backward: the folded ones of a ResNet-50 are 90 MiB.
+struct ConvNode : torch::autograd::Function<ConvNode> {
+  // `bias` [out], or empty where there is none: a node takes no undefined tensors.
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
-                            const at::Tensor& scale, const at::Tensor& bias, int64_t stride,
-                            int64_t around, int64_t groups, bool winograd, bool relu) {
-    const at::Tensor w = folded(weight, scale, x);
-    at::Tensor y;
-    if (winograd) {
-      y = winograd_convolve(x, w, bias, relu);
-    } else {
-      y = at::conv2d(x, w, bias.to(x.scalar_type()), {stride, stride}, {around, around}, {1, 1},
-                     groups);
-      if (relu) y.relu_();
-    }
-    context->save_for_backward({x, weight, scale, relu ? y : at::Tensor()});
-    context->saved_data["window"] = std::vector<int64_t>{stride, around, groups};
-    context->saved_data["winograd"] = winograd;
+                            const at::Tensor& bias, const ConvPlan& plan) {
+    at::Tensor y = plan.known.defined() ? plan.known.detach() : run(x, weight, bias, plan);
+    context->save_for_backward({x, weight, plan.scale, plan.relu ? y : at::Tensor()});
+    context->saved_data["window"] = std::vector<int64_t>{plan.stride, plan.around, plan.groups};
+    context->saved_data["winograd"] = plan.winograd;
     context->saved_data["bias"] = bias.requires_grad();
     return y;
   }
@@ -120,17 +110,40 @@ struct FoldedNode : torch::autograd::Function<FoldedNode> {
           {0, 0}, window[2], {wanted[0] && !product, wanted[1], wanted[2]});
       if (!product) dx = other;
     }
-    if (dw.defined()) dw = dw.to(weight.scalar_type()).mul_(scale.view({-1, 1, 1, 1}));
+    if (dw.defined()) {
+      dw = dw.to(weight.scalar_type());
+      if (scale.defined()) dw.mul_(scale.view({-1, 1, 1, 1}));
+    }
     if (db.defined()) db = db.to(weight.scalar_type());
-    const at::Tensor none;
-    return {dx, dw, none, db, none, none, none, none, none};
+    return {dx, dw, db, at::Tensor()};
+  }
+
+  static at::Tensor run(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                        const ConvPlan& plan) {
+    const at::Tensor w = folded(weight, plan.scale, x);
+    const at::Tensor b = bias.numel() > 0 ? bias : at::Tensor();
+    if (plan.winograd) return winograd_convolve(x, w, b, plan.relu);
+    at::Tensor y =
+        at::conv2d(x, w, b.defined() ? b.to(x.scalar_type()) : b, {plan.stride, plan.stride},
+                   {plan.around, plan.around}, {1, 1}, plan.groups);
+    return plan.relu ? y.relu_() : y;
   }
 
  private:
   static at::Tensor folded(const at::Tensor& weight, const at::Tensor& scale, const at::Tensor& x) {
-    return (weight.detach() * scale.view({-1, 1, 1, 1})).to(x.scalar_type());
+    const at::Tensor own = weight.detach();
+    return (scale.defined() ? own * scale.view({-1, 1, 1, 1}) : own).to(x.scalar_type());
   }
 };
+
+at::Tensor convolve_with(const Conv& layer, const at::Tensor& x, const at::Tensor& scale,
+                         const at::Tensor& bias, bool relu, const at::Tensor& known) {
+  const auto [padded, around] = pad_for(layer, x);
+  const bool winograd = takes_winograd(layer, around, padded);
+  const ConvPlan plan{scale, layer.stride, around, layer.groups, winograd, relu, known};
+  return ConvNode::apply(winograd ? padded : padded.contiguous(), layer.weight,
+                         bias.defined() ? bias : at::empty({0}, layer.weight.options()), plan);
+}
 
 }  // namespace
 
@@ -163,14 +176,15 @@ bool takes_winograd(const Conv& layer, int64_t around, const at::Tensor& x) {
          layer.groups == 1 && around == 1 && winograd_takes(x, layer.weight);
 }
 
-at::Tensor convolve(const Conv& layer, const at::Tensor& x, Phase phase, bool relu) {
+at::Tensor convolve(const Conv& layer, const at::Tensor& x, Phase phase, bool relu,
+                    const at::Tensor& known) {
   if (phase == Phase::kEvaluate && packs_convolutions(x))
     return packed_convolve(layer, nullptr, x, relu);
-  return convolve_with(layer, x, layer.weight, layer.bias, relu);
+  return convolve_with(layer, x, /*scale=*/{}, layer.bias, relu, known);
 }
 
-at::Tensor convolve(const Conv& conv, const Norm& norm, const at::Tensor& x, Phase phase,
-                    bool relu) {
+at::Tensor convolve(const Conv& conv, const Norm& norm, const at::Tensor& x, Phase phase, bool relu,
+                    const at::Tensor& known) {
   if (!folds(norm, phase)) {
     at::Tensor y = normalise(norm, convolve(conv, x, phase), phase);
     return relu ? y.relu_() : y;
@@ -178,10 +192,7 @@ at::Tensor convolve(const Conv& conv, const Norm& norm, const at::Tensor& x, Pha
   if (phase == Phase::kEvaluate && packs_convolutions(x))
     return packed_convolve(conv, &norm, x, relu);
   const FixedNorm fixed = fixed_norm(conv, norm);
-  const auto [padded, around] = pad_for(conv, x);
-  const bool winograd = takes_winograd(conv, around, padded);
-  return FoldedNode::apply(winograd ? padded : padded.contiguous(), conv.weight, fixed.scale,
-                           fixed.shift, conv.stride, around, conv.groups, winograd, relu);
+  return convolve_with(conv, x, fixed.scale, fixed.shift, relu, known);
 }
 
 at::Tensor normalise(const Norm& norm, const at::Tensor& x, Phase phase) {
@@ -224,6 +235,18 @@ at::Tensor max_pool(const at::Tensor& x, const SlidingWindow& window) {
   const auto [input, around] = pad(x, window, -std::numeric_limits<double>::infinity());
   return at::max_pool2d(input, {window.kernel, window.kernel}, {window.stride, window.stride},
                         {around, around});
+}
+
+bool takes_relu_max_pool(const at::Tensor& x) {
+  return at::GradMode::is_enabled() && switches().compact_pool && relu_max_pool_takes(x);
+}
+
+at::Tensor relu_max_pool(const at::Tensor& x, const SlidingWindow& window) {
+  const PoolWindow w{window.kernel,
+                     window.stride,
+                     {padding(window, x.size(2)).first, padding(window, x.size(3)).first},
+                     {window.output(x.size(2)), window.output(x.size(3))}};
+  return relu_max_pool(x, w);
 }
 
 at::Tensor average_pool(const at::Tensor& x, const SlidingWindow& window) {

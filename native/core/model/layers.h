@@ -61,9 +61,10 @@ enum class Phase {
 };
 
 /// max(0, conv(x)) with `relu`. In phase kEvaluate without gradients as packed_conv.h does it, else
-/// 3x3 windows of stride 1 as ops/winograd.h does, the rest as at::conv2d.
+/// 3x3 windows of stride 1 as ops/winograd.h does, the rest as at::conv2d. `known`: the result of
+/// the same call before, kept; then only the way back is prepared, and nothing is computed.
 at::Tensor convolve(const Conv& layer, const at::Tensor& x, Phase phase = Phase::kEvaluate,
-                    bool relu = false);
+                    bool relu = false, const at::Tensor& known = {});
 
 /// Whether ops/winograd.h computes this convolution of x: a 3x3 window of stride 1, one group and
 /// one pixel around (`around` as of pad_for), large enough, and the trick is not turned off.
@@ -83,9 +84,9 @@ struct FoldedConv {
 FoldedConv fold(const Conv& conv, const Norm& norm);
 
 /// Convolution, norm and, with `relu`, ReLU. Where the statistics are fixed the first two are one
-/// convolution (the norm is folded into the weight).
+/// convolution (the norm is folded into the weight), and `known` as above.
 at::Tensor convolve(const Conv& conv, const Norm& norm, const at::Tensor& x, Phase phase,
-                    bool relu = false);
+                    bool relu = false, const at::Tensor& known = {});
 
 /// The norm alone.
 at::Tensor normalise(const Norm& norm, const at::Tensor& x, Phase phase);
@@ -97,6 +98,13 @@ at::Tensor layer_norm(const Norm& layer, const at::Tensor& x);
 
 /// Padding counts as -infinity.
 at::Tensor max_pool(const at::Tensor& x, const SlidingWindow& window);
+
+/// Whether relu_max_pool takes x: gradients are kept, ops/max_pool.h takes it, and the trick is not
+/// turned off.
+bool takes_relu_max_pool(const at::Tensor& x);
+
+/// max_pool(max(0, x)), which keeps a byte per pixel of the result and not x.
+at::Tensor relu_max_pool(const at::Tensor& x, const SlidingWindow& window);
 
 /// Mean of the pixels inside; no padding.
 at::Tensor average_pool(const at::Tensor& x, const SlidingWindow& window);

@@ -2,6 +2,7 @@
 #include "core/model/retinanet.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "core/roots.h"
@@ -9,9 +10,18 @@
 namespace mammo {
 namespace {
 
-// Segments that are computed again with their graph at once; more go in two halves, the first of
-// which runs once more.
-constexpr size_t kAtOnce = 2;
+// Segments that are computed again with their graph at once, enough for C2 and one block of most
+// backbones; more go in two halves, the first of which runs once more.
+constexpr size_t kAtOnce = 4;
+
+// A stem of one convolution and a max pool, of which relu_max_pool keeps next to nothing.
+bool keeps_little_of_stem(const Backbone& net) {
+  const Segment& stem = net.segments.front();
+  int convolutions = 0;
+  for (int i = stem.first; i < stem.last; ++i) convolutions += net.nodes[i].op == Op::kConv;
+  return convolutions == 1 && net.nodes[stem.last - 1].op == Op::kMaxPool &&
+         net.segments[1].stage > 1;
+}
 
 }  // namespace
 
@@ -74,13 +84,14 @@ BackbonePass::BackbonePass(const Retinanet& net, const at::Tensor& input, int fr
   for (size_t i = 0; i < net.backbone.segments.size(); ++i) {
     const Segment& segment = net.backbone.segments[i];
     const bool trained = segment.stage > frozen_stages;
-    // Block by block, the stem is what one block more costs, and is kept. Most of the large maps
-    // are the ends of the blocks of C2, so that early gives all of them up at once, and with them
-    // what the first block of C3 still keeps at C2's size.
+    // Block by block, the stem is what one block more costs, and is kept. Early, the largest maps
+    // are the ends of the blocks of C2: all of them are given up at once, with what the first block
+    // of C3 keeps at C2's size.
     const int before = i == 0 ? 0 : net.backbone.segments[i - 1].stage;
-    const bool joins = before == 2 && segment.stage <= 3;  // to the part before
-    const bool saved =
-        trained && (early ? segment.stage <= 2 || joins : segment.stage <= last_stage && i > 0);
+    const bool joins = before == 2 && segment.stage == 3;  // to the part before
+    const bool given_up =
+        segment.stage == 1 ? !keeps_little_of_stem(net.backbone) : segment.stage == 2 || joins;
+    const bool saved = trained && (early ? given_up : segment.stage <= last_stage && i > 0);
     // Frozen convolutions leave channels-last maps, trained ones work on NCHW.
     if (trained) x = x.contiguous();
     if (saved) {
@@ -89,14 +100,15 @@ BackbonePass::BackbonePass(const Retinanet& net, const at::Tensor& input, int fr
       if (early && !saved_.empty() && (joins || before == segment.stage))
         saved_.back().last = i + 1;
       else
-        saved_.push_back({x, i, i + 1});
+        saved_.push_back({x, i, i + 1, {}});
     } else if (!saved_.empty() && !resumed_.defined()) {
       x = resumed_ = x.detach().requires_grad_(true);
     }
     Taps taps;
     {
       c10::AutoGradMode grad(trained && !saved);
-      x = run_segment(net.backbone, segment, x, trained ? Phase::kTrain : Phase::kEvaluate, taps);
+      x = run_segment(net.backbone, segment, x, trained ? Phase::kTrain : Phase::kEvaluate, taps,
+                      early && saved ? &saved_.back().kept : nullptr);
     }
     for (int level = 2; level <= 5; ++level) {
       if (!taps[level].defined() || !reads_tap(net.fpn, level)) continue;
@@ -132,7 +144,7 @@ void BackbonePass::backward() {
 at::Tensor BackbonePass::backward_again(at::Tensor gradient) {
   const std::vector<Segment>& segments = net_.backbone.segments;
   while (!saved_.empty()) {
-    const Saved saved = std::move(saved_.back());
+    Saved saved = std::move(saved_.back());
     saved_.pop_back();
     if (saved.last - saved.first > kAtOnce) {
       const size_t middle = (saved.first + saved.last) / 2;
@@ -140,9 +152,12 @@ at::Tensor BackbonePass::backward_again(at::Tensor gradient) {
       at::Tensor x = saved.input;
       Taps taps;
       for (size_t i = saved.first; i < middle; ++i)
-        x = run_segment(net_.backbone, segments[i], x, Phase::kRecompute, taps);
-      saved_.push_back({saved.input, saved.first, middle});
-      saved_.push_back({x.detach(), middle, saved.last});
+        x = run_segment(net_.backbone, segments[i], x, Phase::kRecompute, taps, &saved.kept);
+      Saved upper{x.detach(), middle, saved.last, {}};
+      while (!saved.kept.empty() && saved.kept.rbegin()->first >= segments[middle].first)
+        upper.kept.insert(saved.kept.extract(std::prev(saved.kept.end())));
+      saved_.push_back({saved.input, saved.first, middle, std::move(saved.kept)});
+      saved_.push_back(std::move(upper));
       continue;
     }
     const int first = segments[saved.first].first, last = segments[saved.last - 1].last;
@@ -168,7 +183,8 @@ at::Tensor BackbonePass::backward_again(at::Tensor gradient) {
       Taps taps;
       at::Tensor x = input;
       for (size_t i = saved.first; i < saved.last; ++i)
-        x = run_segment(net_.backbone, segments[i], x, Phase::kRecompute, taps);
+        x = run_segment(net_.backbone, segments[i], x, Phase::kRecompute, taps, &saved.kept);
+      saved.kept.clear();
       if (gradient.defined()) roots.add(std::move(x), std::move(gradient));
       for (const auto& [level, own] : asked) {
         if (taps[level].requires_grad()) roots.add(taps[level], own);

@@ -42,9 +42,9 @@ HeadOutputs forward(const Retinanet& net, const at::Tensor& input);
 Taps backbone_forward(const Retinanet& net, const at::Tensor& input);
 
 /// The backbone in training: forward now, backward later. Stages up to `frozen_stages` run without
-/// gradient and with fixed statistics. Of what `recompute` names only inputs are kept, and it is
-/// computed again in the backward: the stem as one part and the blocks up to the first of C3 as
-/// another (early), or every block alone.
+/// gradient and with fixed statistics. What `recompute` names is computed again in the backward:
+/// every block alone, of which only the input is kept; or early, the blocks up to the first of C3,
+/// of which their small maps are kept too (run_segment), and a stem of more than one convolution.
 class BackbonePass {
  public:
   BackbonePass(const Retinanet& net, const at::Tensor& input, int frozen_stages,
@@ -62,6 +62,7 @@ class BackbonePass {
   struct Saved {
     at::Tensor input;    // detached
     size_t first, last;  // segments, without the last
+    KeptMaps kept;
   };
   const Retinanet& net_;
   Taps outputs_, leaves_;     // outputs_ carry the graph, unless their segment was saved

@@ -1,17 +1,13 @@
-// Checks, memory and the autograd nodes around the kernels.
+// Checks and memory around the kernels.
 #include "core/ops/winograd.h"
 
 #include <ATen/Parallel.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include "core/error.h"
 #include "core/ops/cpu/winograd.h"
 
 namespace mammo {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 
 constexpr auto kLast = at::MemoryFormat::ChannelsLast;
 
@@ -24,11 +20,6 @@ at::Tensor like(const at::Tensor& x, const at::Tensor& y) {
 
 const float* data(const at::Tensor& t) {
   return t.defined() && t.numel() > 0 ? t.const_data_ptr<float>() : nullptr;
-}
-
-// Autograd nodes take no undefined tensors: what is missing is an empty one.
-at::Tensor argument(const at::Tensor& t, const at::Tensor& like) {
-  return t.defined() ? t : at::empty({0}, like.options());
 }
 
 cpu::WinogradShape shape_of(const at::Tensor& x, int64_t out) {
@@ -55,27 +46,6 @@ at::Tensor run(const at::Tensor& x, const at::Tensor& transformed, int64_t out,
                          scratch.data_ptr<float>(), threads);
   return y;
 }
-
-struct WinogradNode : torch::autograd::Function<WinogradNode> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
-                            const at::Tensor& bias, bool relu) {
-    const at::Tensor y = like(x, run(channels_last(x), transform(weight, false), weight.size(0),
-                                     {nullptr, data(bias), nullptr, relu}, {}));
-    // As they came and as they go: others keep them too. The backward lays them out again.
-    context->save_for_backward({x, weight, relu ? y : at::Tensor()});
-    context->saved_data["bias"] = bias.requires_grad();
-    return y;
-  }
-
-  static variable_list backward(AutogradContext* context, variable_list upstream) {
-    const variable_list saved = context->get_saved_variables();
-    const WinogradGradients g =
-        winograd_backward(saved[0], saved[1], saved[2], upstream[0],
-                          {context->needs_input_grad(0), context->needs_input_grad(1),
-                           context->saved_data["bias"].toBool()});
-    return {g.x, g.weight, g.bias, at::Tensor()};
-  }
-};
 
 }  // namespace
 
@@ -117,8 +87,6 @@ at::Tensor winograd_convolve(const at::Tensor& x, const at::Tensor& weight, cons
       x.size(1) != weight.size(1)) {
     throw Error("INTERNAL", "winograd: expected x [n, in, h, w] and weights [out, in, 3, 3]");
   }
-  if (at::GradMode::is_enabled())
-    return WinogradNode::apply(x, weight, argument(bias, weight), relu);
   return like(x,
               run(channels_last(x), transformed.defined() ? transformed : transform(weight, false),
                   weight.size(0), {nullptr, data(bias), data(sum), relu}, sum));

@@ -1,6 +1,6 @@
 // 3x3 convolutions of stride 1 on the CPU by Winograd's method (cpu/winograd.h), in all three
 // directions and with the ReLU behind them. Values and gradients equal the plain convolution to
-// rounding.
+// rounding. Keeps no gradient: model/layers.cc has the node.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -14,12 +14,11 @@ namespace mammo {
 /// pixels to be worth the transform of the weights.
 bool winograd_takes(const at::Tensor& x, const at::Tensor& weight);
 
-/// The weights in the form of the product, float32 [16, ...]; for winograd_convolve without
-/// gradients.
+/// The weights in the form of the product, float32 [16, ...]; for winograd_convolve.
 at::Tensor winograd_transform(const at::Tensor& weight);
 
 /// max(0, conv(x) + sum) where all but the convolution may be left out, in the memory format of x.
-/// `sum`, which is overwritten by the result, and `transformed` only where no gradient is kept.
+/// `sum` is overwritten by the result.
 at::Tensor winograd_convolve(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                              bool relu, const at::Tensor& sum = {},
                              const at::Tensor& transformed = {});
