@@ -271,7 +271,13 @@ at::Tensor run_segment(const Backbone& net, const Segment& segment, const at::Te
         break;
       case Op::kAdd: {
         at::Tensor a = value(from);
-        y = overwritable(from) ? a.add_(value(node.inputs[1])) : a.add(value(node.inputs[1]));
+        const at::Tensor& b = value(node.inputs[1]);
+        if (i + 1 < segment.last && net.readers[i] == 1 && net.nodes[i + 1].op == Op::kRelu) {
+          y = add_relu(a, b, overwritable(from));
+          ++i;
+        } else {
+          y = overwritable(from) ? a.add_(b) : a.add(b);
+        }
         break;
       }
       case Op::kMul:

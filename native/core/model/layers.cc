@@ -60,6 +60,13 @@ FixedNorm fixed_norm(const Conv& conv, const Norm& norm) {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+// The gradient before a ReLU whose result is y, in dy's memory where nobody else holds it.
+at::Tensor before_relu(at::Tensor dy, const at::Tensor& y) {
+  if (dy.use_count() == 1 && dy.storage().use_count() == 1)
+    return at::threshold_backward_out(dy, dy, y, 0);
+  return at::threshold_backward(dy, y, 0);
+}
+
 // What a convolution that keeps its gradient is made of besides input, weight and bias.
 struct ConvPlan {
   at::Tensor scale;  // of a fixed norm, folded into the weight; or undefined
@@ -96,18 +103,26 @@ struct ConvNode : torch::autograd::Function<ConvNode> {
       db = g.bias;
     } else {
       const std::vector<int64_t> window = context->saved_data["window"].toIntVector();
-      const at::Tensor dy = y.defined() ? at::threshold_backward(upstream[0], y, 0) : upstream[0];
+      const int64_t stride = window[0];
+      const at::Tensor dy =
+          y.defined() ? before_relu(std::move(upstream[0]), y) : std::move(upstream[0]);
       // A window of one pixel is a product. For its input gradient the convolution library goes
       // through a layout of its own: up to twice the time, and two more maps of this size.
       const bool product = wanted[0] && x.is_cpu() && weight.size(2) == 1 && weight.size(3) == 1 &&
-                           window == std::vector<int64_t>{1, 0, 1};
+                           window == std::vector<int64_t>{stride, 0, 1};
       if (product) {
-        dx = at::matmul(w.view({w.size(0), w.size(1)}).t(), dy.flatten(2)).view_as(x);
+        dx = at::matmul(w.view({w.size(0), w.size(1)}).t(), dy.flatten(2))
+                 .view({x.size(0), x.size(1), dy.size(2), dy.size(3)});
+        if (stride > 1) {  // the pixels between were not read
+          const at::Tensor read = std::move(dx);
+          dx = at::zeros_like(x);
+          dx.slice(2, 0, x.size(2), stride).slice(3, 0, x.size(3), stride).copy_(read);
+        }
       }
       at::Tensor other;
       std::tie(other, dw, db) = at::convolution_backward(
-          dy, x, w, weight.size(0), {window[0], window[0]}, {window[1], window[1]}, {1, 1}, false,
-          {0, 0}, window[2], {wanted[0] && !product, wanted[1], wanted[2]});
+          dy, x, w, weight.size(0), {stride, stride}, {window[1], window[1]}, {1, 1}, false, {0, 0},
+          window[2], {wanted[0] && !product, wanted[1], wanted[2]});
       if (!product) dx = other;
     }
     if (dw.defined()) {
@@ -133,6 +148,23 @@ struct ConvNode : torch::autograd::Function<ConvNode> {
   static at::Tensor folded(const at::Tensor& weight, const at::Tensor& scale, const at::Tensor& x) {
     const at::Tensor own = weight.detach();
     return (scale.defined() ? own * scale.view({-1, 1, 1, 1}) : own).to(x.scalar_type());
+  }
+};
+
+// max(0, a + b), in the memory of `a` with `overwrite`.
+struct AddReluNode : torch::autograd::Function<AddReluNode> {
+  static at::Tensor forward(AutogradContext* context, at::Tensor a, const at::Tensor& b,
+                            bool overwrite) {
+    at::Tensor y = overwrite ? a.add_(b) : a.add(b);
+    if (overwrite) context->mark_dirty({y});
+    y.relu_();
+    context->save_for_backward({y});
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list upstream) {
+    const at::Tensor d = before_relu(std::move(upstream[0]), context->get_saved_variables()[0]);
+    return {d, d, at::Tensor()};
   }
 };
 
@@ -193,6 +225,10 @@ at::Tensor convolve(const Conv& conv, const Norm& norm, const at::Tensor& x, Pha
     return packed_convolve(conv, &norm, x, relu);
   const FixedNorm fixed = fixed_norm(conv, norm);
   return convolve_with(conv, x, fixed.scale, fixed.shift, relu, known);
+}
+
+at::Tensor add_relu(const at::Tensor& a, const at::Tensor& b, bool overwrite) {
+  return AddReluNode::apply(a, b, overwrite);
 }
 
 at::Tensor normalise(const Norm& norm, const at::Tensor& x, Phase phase) {

@@ -88,6 +88,9 @@ FoldedConv fold(const Conv& conv, const Norm& norm);
 at::Tensor convolve(const Conv& conv, const Norm& norm, const at::Tensor& x, Phase phase,
                     bool relu = false, const at::Tensor& known = {});
 
+/// max(0, a + b), in the memory of `a` with `overwrite`.
+at::Tensor add_relu(const at::Tensor& a, const at::Tensor& b, bool overwrite);
+
 /// The norm alone.
 at::Tensor normalise(const Norm& norm, const at::Tensor& x, Phase phase);
 
