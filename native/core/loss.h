@@ -42,7 +42,7 @@ struct LossContext {
   at::Tensor weights;  // double [n] on the device: image weight times the loss scale
   /// Largest map, in bytes, whose classification tower is trained at once; larger ones go in
   /// strips.
-  int64_t strip_bytes = int64_t{64} << 20;
+  int64_t strip_bytes = int64_t{32} << 20;
 };
 
 /// Adds one level's loss to `sums`. With `train` it also runs backward: parameter gradients

@@ -1,25 +1,30 @@
-// Where a backward starts: outputs of a graph and their gradients, collected until it runs.
+// Where a backward starts: places in a graph and the gradients that enter there, collected until it
+// runs.
 #pragma once
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/engine.h>
 
 #include <utility>
-#include <vector>
 
 namespace mammo {
 
 struct Roots {
-  std::vector<at::Tensor> outputs, gradients;
+  torch::autograd::edge_list edges;
+  torch::autograd::variable_list gradients;
 
+  /// Only the place in the graph is kept, so that the backward frees `output` as it goes.
   void add(at::Tensor output, at::Tensor gradient) {
-    outputs.push_back(std::move(output));
+    edges.push_back(torch::autograd::impl::gradient_edge(output));
     gradients.push_back(std::move(gradient));
   }
   /// Parameter gradients and those of leaves accumulate; the graph is gone afterwards. Once.
   void backward() {
-    if (!outputs.empty()) torch::autograd::backward(outputs, gradients);
-    outputs.clear();
+    if (!edges.empty()) {
+      torch::autograd::Engine::get_default_engine().execute(
+          edges, gradients, /*keep_graph=*/false, /*create_graph=*/false, /*accumulate_grad=*/true);
+    }
+    edges.clear();
     gradients.clear();
   }
 };

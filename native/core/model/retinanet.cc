@@ -10,9 +10,9 @@
 namespace mammo {
 namespace {
 
-// Segments that are computed again with their graph at once; more go in two halves, the first of
-// which runs once more.
-constexpr size_t kAtOnce = 3;
+// Segments that are computed again with their graph at once: C2 and a block of most backbones. More
+// go in two halves, the first of which runs once more.
+constexpr size_t kAtOnce = 4;
 
 // A stem of one convolution and a max pool, of which relu_max_pool keeps next to nothing.
 bool keeps_little_of_stem(const Backbone& net) {
