@@ -1,6 +1,6 @@
 // What a training step costs before it runs: multiply-adds by part, and the peak of its memory. Pure arithmetic on the network's
 // description; it knows how native/core works (folded norms and in-place ReLU share a buffer, heads run level by level, a
-// checkpointed backbone keeps block ends), not how fast a machine is. Checked against measured peaks in test/train/cost.test.ts, without
+// checkpointed backbone keeps block ends or small maps), not how fast a machine is. Checked against measured peaks in test/train/cost.test.ts, without
 // checkpointing (bench/README.md has one measured step with it).
 import type { BackboneGraph, BackboneNode, ModelConfig, Recompute } from '../binding/types.js'
 
@@ -41,7 +41,7 @@ export interface Cost {
 }
 
 const FLOAT = 4
-const STRIP_BYTES = 2 ** 26
+const STRIP_BYTES = 2 ** 25
 
 /** The cost of one step. */
 export function stepCost({ model, backbone, anchorsPerCell, height, width, batch, optimizer }: CostSetting): Cost {
@@ -54,9 +54,10 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
   const size = new Map<number, number>([[-1, model.channels * area(1)]])
   const saved = new Set<number>()
   let [macs, trainedMacs, againMacs, all, trained, laidOut] = [0, 0, 0, 0, 0, 0]
-  let [indices, block, before, worstBlock] = [0, 0, 0, 0]
-  const frozen: { elements: number; node: BackboneNode }[] = []
+  let [indices, block, worstBlock, group] = [0, 0, 0, 0]
+  let small: number[] = []
   let c3Begun = false
+  const frozen: { elements: number; node: BackboneNode }[] = []
   const input = model.channels * area(1)
   // Of the batch: maps once per image, weights once.
   const moved = (maps: number, weights: number) => FLOAT * (batch * maps + weights)
@@ -68,9 +69,8 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
     inputs.set(i, { channels: node.channels, stride })
     const elements = node.channels * area(stride)
     const train = node.stage > frozenStages
-    // Block by block all but the stem; early the stem, and the blocks up to the first of C3.
-    const recomputed =
-      train && (again === 'early' ? node.stage < 3 || (node.stage === 3 && !c3Begun) : again && node.stage > 1)
+    // Block by block all but the stem; early the blocks up to the first of C3.
+    const recomputed = train && again && node.stage > 1 && (again !== 'early' || node.stage < 3 || !c3Begun)
     const fresh =
       !['batchNorm', 'relu', 'relu6', 'add'].includes(node.op) || (node.op === 'batchNorm' && model.norm === 'train')
     buffer.set(i, fresh ? i : buffer.get(from)!)
@@ -87,20 +87,32 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
       } else laidOut += laidOutWeights(node, source.channels, weights)
     }
     if (fresh) block += elements
+    if (node.op === 'conv') small.push(i)
+    // Of the two that are added one goes into the other.
+    if (node.op === 'add' && node.inputs.every((input) => small.includes(input - 1))) block -= elements
     if (!train) frozen.push({ elements, node })
-    if (train && node.op === 'maxPool') indices += 2 * elements
-    if (train && !recomputed && node.op !== 'add')
+    // Of a ReLU and a pool in one a byte per pixel is kept, and not what they read.
+    const pool = node.op === 'maxPool' && backbone.nodes[from]?.op === 'relu'
+    if (train && pool) indices += elements / FLOAT
+    if (train && !recomputed && !pool && node.op !== 'add')
       for (const input of node.inputs) if (fresh) saved.add(buffer.get(input)!)
     const end = node.op === 'maxPool' || (node.op === 'relu' && backbone.nodes[from]?.op === 'add')
-    if (end) {
-      // Early, only the ends of the two parts are kept. Of what is computed again two blocks are there at a time.
-      if (train && (again !== 'early' || !recomputed || node.stage !== 2)) saved.add(buffer.get(i)!)
-      const held = again === 'early' ? input + block + before : bytesOf(saved) + block
-      if (recomputed) worstBlock = Math.max(worstBlock, held + 4 * elements)
-      before = block
-      if (node.stage === 3) c3Begun = true
-      block = 0
+    if (!end) continue
+    if (again === 'early' && recomputed) {
+      // Of each block what is at most half as large as its end; in the end all maps of all blocks are there, and gradients.
+      for (const conv of small) if (2 * size.get(conv)! <= elements) saved.add(conv)
+      group += block
+      if (node.stage === 3) {
+        saved.add(buffer.get(i)!)
+        worstBlock = input + group + 6 * elements
+      }
+    } else if (train) {
+      saved.add(buffer.get(i)!)
+      if (recomputed) worstBlock = Math.max(worstBlock, bytesOf(saved) + block + 4 * elements)
     }
+    if (node.stage === 3) c3Begun = true
+    block = 0
+    small = []
   }
 
   let neck = 0
