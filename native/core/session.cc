@@ -308,11 +308,11 @@ StepResult Session::train_step(const ImageBatch& batch, const TargetBatch& targe
   FpnPass pyramid(s.net.fpn, backbone.taps(), by_level);
   Roots joint;
   for (size_t level = 0; level < s.net.fpn.levels.size(); ++level) {
-    const at::Tensor map = pyramid.map(level);
+    at::Tensor map = pyramid.map(level);
     timer.mark("neck");
-    const at::Tensor gradient = add_level_loss(context, level, map, /*train=*/true, sums, timer,
-                                               by_level ? nullptr : &joint);
-    if (by_level) pyramid.backward(map, gradient);
+    at::Tensor gradient = add_level_loss(context, level, map, /*train=*/true, sums, timer,
+                                         by_level ? nullptr : &joint);
+    if (by_level) pyramid.backward(std::move(map), std::move(gradient));
     timer.mark("neckBackward");
   }
   if (by_level)

@@ -77,11 +77,11 @@ at::Tensor FpnPass::map(size_t index) {
   return map;
 }
 
-void FpnPass::backward(const at::Tensor& map, const at::Tensor& gradient) {
-  if (level_ >= 5)
-    coarse_.add(map, gradient);
-  else
-    torch::autograd::backward({map}, {gradient});
+void FpnPass::backward(at::Tensor map, at::Tensor gradient) {
+  Roots own;
+  Roots& roots = level_ < 5 ? own : coarse_;
+  roots.add(std::move(map), std::move(gradient));
+  own.backward();
 }
 
 void FpnPass::finish() {

@@ -42,8 +42,8 @@ class FpnPass {
 
   /// The map of the `index`-th level; in order, each once.
   at::Tensor map(size_t index);
-  /// Takes the gradient of the newest map.
-  void backward(const at::Tensor& map, const at::Tensor& gradient);
+  /// Takes the gradient of the newest map, and the map: its backward does not read it.
+  void backward(at::Tensor map, at::Tensor gradient);
   /// Carries all gradients down into the parameters and the taps. After the last map.
   void finish();
 

@@ -57,25 +57,27 @@ bool winograd_takes(const at::Tensor& x, const at::Tensor& weight) {
          x.size(0) * ((x.size(2) + 1) / 2) * ((x.size(3) + 1) / 2) >= kTiles;
 }
 
-WinogradGradients winograd_backward(const at::Tensor& x_given, const at::Tensor& weight,
+WinogradGradients winograd_backward(const at::Tensor& x, const at::Tensor& weight,
                                     const at::Tensor& y, const at::Tensor& dy_given,
                                     std::array<bool, 3> wanted) {
-  const at::Tensor x = channels_last(x_given), dy = channels_last(dy_given);
+  const at::Tensor dy = channels_last(dy_given);
   const at::Tensor gate = y.defined() ? channels_last(y) : y;
   WinogradGradients g;
-  if (wanted[0])
-    g.x = run(dy, transform(weight, true), x.size(1), {data(gate), nullptr, nullptr, false}, {});
+  // The weights first: of the largest maps there are never more than the gradient and one copy.
   if (wanted[1]) {
     const cpu::WinogradShape shape = shape_of(x, weight.size(0));
     g.weight = at::empty(weight.sizes(), weight.options());
     if (wanted[2]) g.bias = at::empty({weight.size(0)}, weight.options());
     at::Tensor scratch = at::empty({cpu::winograd_gradient_scratch_size(shape)});
-    cpu::winograd_weight_gradient(shape, data(x), data(dy), data(gate), g.weight.data_ptr<float>(),
-                                  wanted[2] ? g.bias.data_ptr<float>() : nullptr,
-                                  scratch.data_ptr<float>());
+    const at::Tensor input = channels_last(x);
+    cpu::winograd_weight_gradient(
+        shape, data(input), data(dy), data(gate), g.weight.data_ptr<float>(),
+        wanted[2] ? g.bias.data_ptr<float>() : nullptr, scratch.data_ptr<float>());
   } else if (wanted[2]) {
     g.bias = (gate.defined() ? dy * (gate > 0) : dy).sum({0, 2, 3});
   }
+  if (wanted[0])
+    g.x = run(dy, transform(weight, true), x.size(1), {data(gate), nullptr, nullptr, false}, {});
   return g;
 }
 
