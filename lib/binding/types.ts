@@ -46,7 +46,7 @@ export interface ModelConfig {
   prior: number
   /** n freezes the stem and the first n-1 stages; 0 none, 5 the whole backbone. */
   frozenStages: number
-  /** Activation checkpointing by residual block in trained stages; early: only up to C2. */
+  /** Activation checkpointing by residual block in trained stages; early: only the large maps up to C2. */
   checkpointActivations: Recompute
 }
 

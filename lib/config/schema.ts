@@ -147,7 +147,7 @@ const model = z.strictObject({
   checkpointActivations: recompute
     .default(false)
     .describe(
-      'recompute activations of residual blocks: less memory, more time; early: of those up to C2, the largest and cheapest',
+      'recompute activations of residual blocks: less memory, more time; early: of those up to C2 what is large and cheap',
     ),
 })
 

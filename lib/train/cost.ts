@@ -29,7 +29,7 @@ export interface Cost {
   bytes: {
     /** Activations at the worst moment. */
     activations: number
-    /** Gradients and moments. */
+    /** Gradients that are there at that moment, and moments of the optimiser. */
     optimizer: number
     /** Second copies of frozen weights, in the form that their convolution reads. */
     laidOut: number
@@ -172,15 +172,18 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
   const kept = bytesOf(saved) + indices
   // One level's map and its gradient are there at a time.
   const map = 2 * w * cells
+  // Gradients of the body do not exist before its backward.
+  const late = neckWeights + headWeights
+  const trainedAll = trained + late
   const moments = {
-    head: input + kept + taps + merged + map + head,
-    'backbone forward': input + kept + worstWithoutGradient(frozen),
-    'backbone backward': again === false ? 0 : input + indices + worstBlock,
+    head: { maps: input + kept + taps + merged + map + head, gradients: late },
+    'backbone forward': { maps: input + kept + worstWithoutGradient(frozen), gradients: 0 },
+    'backbone backward': { maps: again === false ? 0 : input + indices + worstBlock, gradients: trainedAll },
   }
-  const worst = (Object.keys(moments) as (keyof typeof moments)[]).reduce((a, b) => (moments[b] > moments[a] ? b : a))
-  const trainedAll = trained + neckWeights + headWeights
-  const activations = FLOAT * batch * moments[worst]
-  const optimizerBytes = FLOAT * trainedAll * (optimizer === 'sgd' ? 2 : 3)
+  const at = (name: keyof typeof moments) => batch * moments[name].maps + moments[name].gradients
+  const worst = (Object.keys(moments) as (keyof typeof moments)[]).reduce((a, b) => (at(b) > at(a) ? b : a))
+  const activations = FLOAT * batch * moments[worst].maps
+  const optimizerBytes = FLOAT * (moments[worst].gradients + trainedAll * (optimizer === 'sgd' ? 1 : 2))
   return {
     macs: { backbone: batch * macs, neck: batch * neck, ...mapped(towers, (m) => batch * m) },
     headMacsByLevel,
