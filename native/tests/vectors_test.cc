@@ -11,13 +11,13 @@
 #include <string>
 
 #include "check.h"
+#include "core/model/layers.h"
 #include "core/ops/cpu/clones.h"
 #include "core/ops/cpu/postprocess.h"
 #include "core/ops/cpu/winograd.h"
 #include "core/ops/focal_loss.h"
 #include "core/ops/matcher.h"
 #include "core/ops/warp.h"
-#include "core/ops/winograd.h"
 #include "core/optimizer.h"
 #include "ops_fixtures.h"
 
@@ -159,9 +159,18 @@ void winograd() {
     at::Tensor x = noise({2, 32, 21, 40}, 9).requires_grad_(true),
                w = noise({48, 32, 3, 3}, 10, 0.1).requires_grad_(true),
                b = noise({48}, 11).requires_grad_(true);
-    const at::Tensor y = winograd_convolve(x, w, b, false);
+    const at::Tensor y = convolve(Conv{w, b, 1, Border::kSymmetric}, x, Phase::kTrain);
     torch::autograd::backward({y}, {noise(y.sizes(), 12)});
     return Tensors{y.detach(), x.grad(), w.grad(), b.grad()};
+  });
+}
+
+void pool() {
+  compare("ReLU and max pool", Vectors::kBaseline, 0, [] {
+    at::Tensor x = noise({1, 3, 35, 45}, 13).requires_grad_(true);
+    const at::Tensor y = relu_max_pool(x, {3, 2, Border::kSymmetric});
+    torch::autograd::backward({y}, {noise(y.sizes(), 14)});
+    return Tensors{y.detach(), x.grad()};
   });
 }
 
@@ -185,5 +194,6 @@ int main() {
   check::run("candidates", candidates);
   check::run("optimiser", optimizer);
   check::run("winograd", winograd);
+  check::run("ReLU and max pool", pool);
   return check::failures;
 }

@@ -31,11 +31,14 @@ MAMMO_INLINE void column_maxima(const T* x, int64_t cols, int64_t first, int64_t
 }
 
 template <class T>
-MAMMO_INLINE void pool(const PoolShape& s, const T* x, T* y, uint8_t* place, T* best, T* row) {
+void pool(const PoolShape& s, const T* x, T* y, uint8_t* place) {
+  constexpr Clones<column_maxima<T>> column_maxima_of;
+  std::vector<T> scratch(2 * s.cols);
+  T *best = scratch.data(), *row = best + s.cols;
   for (int64_t oy = 0; oy < s.out_rows; ++oy) {
     const int64_t top = oy * s.stride - s.top;
     const int64_t first = std::max<int64_t>(top, 0), last = std::min(top + s.kernel, s.rows);
-    column_maxima(x, s.cols, first, last, static_cast<int>(first - top), best, row);
+    column_maxima_of(x, s.cols, first, last, static_cast<int>(first - top), best, row);
     for (int64_t ox = 0; ox < s.out_cols; ++ox) {
       const int64_t left = ox * s.stride - s.left;
       const int64_t from = std::max<int64_t>(left, 0), to = std::min(left + s.kernel, s.cols);
@@ -68,14 +71,12 @@ void scatter(const PoolShape& s, const T* y, const uint8_t* place, const T* dy, 
 
 }  // namespace
 
-MAMMO_CLONES void relu_max_pool(const PoolShape& s, const float* x, float* y, uint8_t* place) {
-  std::vector<float> scratch(2 * s.cols);
-  pool(s, x, y, place, scratch.data(), scratch.data() + s.cols);
+void relu_max_pool(const PoolShape& s, const float* x, float* y, uint8_t* place) {
+  pool(s, x, y, place);
 }
 
 void relu_max_pool(const PoolShape& s, const double* x, double* y, uint8_t* place) {
-  std::vector<double> scratch(2 * s.cols);
-  pool(s, x, y, place, scratch.data(), scratch.data() + s.cols);
+  pool(s, x, y, place);
 }
 
 void relu_max_pool_backward(const PoolShape& s, const float* y, const uint8_t* place,
