@@ -110,8 +110,8 @@ export const targets: Target[] = [
   },
   {
     id: 'step-all-full',
-    work: 'all layers at 4096 x 3328, blocks recomputed',
-    ours: ours('train-step', { checkpoint: true }),
+    work: 'all layers at 4096 x 3328, blocks up to C2 recomputed',
+    ours: ours('train-step', { checkpoint: 'early' }),
     peers: { shipped: { name: 'torchvision', runtime: 'python', script: 'train_step.py' } },
     options: { ...film, frozenStages: 0 },
     rounds: 1,
