@@ -4,7 +4,7 @@
 import type { ModelConfig } from '../binding/types.js'
 import { TrainingError } from '../errors.js'
 import { toOihw } from './keras.js'
-import { fromClassifier, fromKeras, fromTorchvision, normAfter } from './names.js'
+import { fromClassifier, fromKeras, fromTorchvision, normAfter, torchvisionLowest } from './names.js'
 import { isFloat } from './numbers.js'
 import { mergeClasses } from './torchvision.js'
 import type { TensorEntry, WeightFile, Weights } from './weight-file.js'
@@ -73,8 +73,9 @@ export function planImport(file: FileContents, model: ImportModel, path: string)
   const skip = (name: string, reason: string) =>
     plan.skipped.push({ name, shape: file.tensors.get(name)?.shape ?? [], reason })
   const renamed = new Map<string, string>()
+  const lowest = torchvisionLowest(file.tensors.keys())
   for (const name of file.tensors.keys()) {
-    const ours = rename(name, layout, model.config.backbone, shapes)
+    const ours = rename(name, layout, model.config.backbone, shapes, lowest)
     if (ours !== undefined) renamed.set(name, ours)
   }
   const anchors = anchorsPerCell(file, renamed, shapes)
@@ -133,11 +134,12 @@ function rename(
   layout: Layout,
   backbone: string,
   shapes: ReadonlyMap<string, unknown>,
+  lowest: number,
 ): string | undefined {
   if (layout === 'keras') return fromKeras(name, backbone)
   if (shapes.has(name)) return name
   if (layout === 'mammo-retinanet') return /^(backbone|fpn|head)\./.test(name) ? name : undefined
-  const detector = fromTorchvision(name)
+  const detector = fromTorchvision(name, lowest)
   if (detector !== undefined && shapes.has(detector)) return detector
   return fromClassifier(name, (ours) => shapes.has(ours)) ?? detector
 }
@@ -350,6 +352,7 @@ function reasonFor(name: string, ours: string | undefined, model: ImportModel): 
   if (/^(rpn|roi_heads|aux_classifier)\./.test(name)) return 'part of another kind of detector'
   if (ours !== undefined && /\.norm\.(weight|bias)$/.test(ours))
     return 'norm of a tower, the model has none there (model.headNorm)'
+  if (ours?.startsWith('fpn.')) return "part of a pyramid level that is not the model's (model.levels)"
   return 'the model has no parameter of that name'
 }
 

@@ -15,17 +15,14 @@ const HEADS: Record<string, { kind: string; last: string }> = {
 const headKind = (head: string) => HEADS[head]!.kind
 const lastName = (head: string) => (headKind(head) === 'cls' ? 'head.cls.logits' : 'head.box.deltas')
 
-const TORCHVISION_RULES: Rule[] = [
+const torchvisionRules = (lowest: number): Rule[] => [
   [/^backbone\.body\.(.+)$/, ([, rest]) => `backbone.${rest}`],
   // Before torchvision 0.13 the pyramid's convolutions were not wrapped, the towers' stood between their ReLUs.
   [
     /^backbone\.fpn\.inner_blocks\.(\d)(?:\.0)?\.(weight|bias)$/,
-    ([, i, p]) => `fpn.lateral.${Number(i) + TORCHVISION_LOWEST}.${p}`,
+    ([, i, p]) => `fpn.lateral.${Number(i) + lowest}.${p}`,
   ],
-  [
-    /^backbone\.fpn\.layer_blocks\.(\d)(?:\.0)?\.(weight|bias)$/,
-    ([, i, p]) => `fpn.output.${Number(i) + TORCHVISION_LOWEST}.${p}`,
-  ],
+  [/^backbone\.fpn\.layer_blocks\.(\d)(?:\.0)?\.(weight|bias)$/, ([, i, p]) => `fpn.output.${Number(i) + lowest}.${p}`],
   [/^backbone\.fpn\.extra_blocks\.p(\d)\.(weight|bias)$/, ([, level, p]) => `fpn.extra.${level}.${p}`],
   [
     /^head\.(classification_head|regression_head)\.conv\.(\d)\.0\.(weight|bias)$/,
@@ -45,10 +42,20 @@ const TORCHVISION_RULES: Rule[] = [
   ],
 ]
 
-/** Our name of a torchvision RetinaNet parameter (v1 or v2, old spellings too); undefined when we have no such parameter. */
-export function fromTorchvision(name: string): string | undefined {
+/**
+ * Our name of a torchvision RetinaNet parameter (v1 or v2, old spellings too); undefined when we have no such parameter. `lowest` is the
+ * first level of the file's pyramid.
+ */
+export function fromTorchvision(name: string, lowest: number = TORCHVISION_LOWEST): string | undefined {
   if (name.endsWith('.num_batches_tracked')) return undefined
-  return applyRules(TORCHVISION_RULES, name)
+  return applyRules(torchvisionRules(lowest), name)
+}
+
+/** First level of the pyramid of a torchvision file: its lateral convolutions are counted from 0 and the last is that of C5. */
+export function torchvisionLowest(names: Iterable<string>): number {
+  const lateral = new Set(Array.from(names, (name) => /^backbone\.fpn\.inner_blocks\.(\d)/.exec(name)?.[1]))
+  lateral.delete(undefined)
+  return lateral.size === 0 ? TORCHVISION_LOWEST : 6 - lateral.size
 }
 
 /** Spellings of older files of one backbone alone, and the present ones. */

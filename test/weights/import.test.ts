@@ -8,7 +8,7 @@ import {
   type ImportPlan,
   planImport,
 } from '../../lib/weights/import.js'
-import { fromTorchvision } from '../../lib/weights/names.js'
+import { fromTorchvision, toTorchvision } from '../../lib/weights/names.js'
 import { oracleJson } from '../oracles.js'
 
 type Shapes = [name: string, shape: number[], type?: string][]
@@ -350,4 +350,34 @@ t.test('both torchvision models, as their state dicts are', async (t) => {
     t.strictSame(p.initial, [], name)
     t.ok(p.skipped.every(({ name }) => name.endsWith('num_batches_tracked')))
   }
+})
+
+t.test('levels of a pyramid go by their number, not by their place in the file', (t) => {
+  const layers = (levels: number[]): Shapes =>
+    levels.flatMap((level): Shapes => {
+      if (level > 5) return [[`fpn.extra.${level}.weight`, [4, 4, 3, 3]]]
+      return [
+        [`fpn.lateral.${level}.weight`, [4, 2 ** level, 1, 1]],
+        [`fpn.output.${level}.weight`, [4, 4, 3, 3]],
+      ]
+    })
+  const body = small().slice(0, 10)
+  const recipe = [...body, ...layers([4, 5, 6, 7])]
+  const file = contents(recipe.map(([name, shape]) => [toTorchvision(name, 4)!, shape]))
+  const same = plan(file, model(recipe))
+  t.strictSame([same.skipped, same.initial], [[], []], 'the model that it came from')
+  const other = model([...body, ...layers([2, 3, 4, 5, 6])])
+  const p = plan(file, other)
+  complete(t, p, file, other)
+  const pyramid = p.tensors.filter(({ to }) => to.startsWith('fpn.'))
+  t.strictSame(
+    pyramid.map(({ to, from }) => toTorchvision(to, 4) === from[0]),
+    [true, true, true, true, true],
+  )
+  t.match(p.skipped, [{ name: 'backbone.fpn.extra_blocks.p7.weight', reason: /model\.levels/ }])
+  t.strictSame(
+    p.initial.map(({ name }) => name),
+    layers([2, 3]).map(([name]) => name),
+  )
+  t.end()
 })

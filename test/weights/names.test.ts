@@ -1,5 +1,12 @@
 import t from 'tap'
-import { fromClassifier, fromKeras, fromTorchvision, mapParameters, toTorchvision } from '../../lib/weights/names.js'
+import {
+  fromClassifier,
+  fromKeras,
+  fromTorchvision,
+  mapParameters,
+  torchvisionLowest,
+  toTorchvision,
+} from '../../lib/weights/names.js'
 import { oracleJson } from '../oracles.js'
 
 t.test('every entry of both torchvision models has a place and comes back', async (t) => {
@@ -23,6 +30,17 @@ t.test('every entry of both torchvision models has a place and comes back', asyn
 t.test('old torchvision spellings', async (t) => {
   t.equal(fromTorchvision('backbone.fpn.inner_blocks.1.weight'), 'fpn.lateral.4.weight')
   t.equal(fromTorchvision('backbone.fpn.layer_blocks.2.bias'), 'fpn.output.5.bias')
+  t.equal(fromTorchvision('backbone.fpn.layer_blocks.1.bias', 4), 'fpn.output.5.bias')
+  for (const lowest of [2, 3, 4]) {
+    const names = [2, 3, 4, 5].filter((level) => level >= lowest).map((level) => `fpn.lateral.${level}.weight`)
+    const theirs = names.map((name) => toTorchvision(name, lowest)!)
+    t.equal(torchvisionLowest(theirs), lowest)
+    t.strictSame(
+      theirs.map((name) => fromTorchvision(name, lowest)),
+      names,
+    )
+  }
+  t.equal(torchvisionLowest(['backbone.body.conv1.weight']), 3, 'without a pyramid')
   t.equal(fromTorchvision('head.classification_head.conv.6.weight'), 'head.cls.tower.3.conv.weight')
   t.equal(fromTorchvision('head.regression_head.conv.2.bias'), 'head.box.tower.1.conv.bias')
   t.equal(fromTorchvision('roi_heads.box_head.fc6.weight'), undefined)
