@@ -1,7 +1,6 @@
 // What a training step costs before it runs: multiply-adds by part, and the peak of its memory. Pure arithmetic on the network's
 // description; it knows how native/core works (folded norms and in-place ReLU share a buffer, heads run level by level, a
-// checkpointed backbone keeps block ends or small maps), not how fast a machine is. Checked against measured peaks in test/train/cost.test.ts, without
-// checkpointing (bench/README.md has one measured step with it).
+// checkpointed backbone keeps block ends or small maps), not how fast a machine is. Checked against measured peaks in test/train/cost.test.ts.
 import type { BackboneGraph, BackboneNode, ModelConfig, Recompute } from '../binding/types.js'
 
 export interface CostSetting {
@@ -70,7 +69,7 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
     const elements = node.channels * area(stride)
     const train = node.stage > frozenStages
     // Block by block all but the stem; early the blocks up to the first of C3.
-    const recomputed = train && again && node.stage > 1 && (again !== 'early' || node.stage < 3 || !c3Begun)
+    const recomputed = train && again && node.stage > 1 && (again !== 'early' || node.stage < 3 || (node.stage === 3 && !c3Begun))
     const fresh =
       !['batchNorm', 'relu', 'relu6', 'add'].includes(node.op) || (node.op === 'batchNorm' && model.norm === 'train')
     buffer.set(i, fresh ? i : buffer.get(from)!)

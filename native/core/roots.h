@@ -16,6 +16,7 @@ struct Roots {
   /// Only the place in the graph is kept, so that the backward frees `output` as it goes.
   void add(at::Tensor output, at::Tensor gradient) {
     edges.push_back(torch::autograd::impl::gradient_edge(output));
+    TORCH_INTERNAL_ASSERT(edges.back().is_valid(), "a backward from what has no gradient");
     gradients.push_back(std::move(gradient));
   }
   /// Parameter gradients and those of leaves accumulate; the graph is gone afterwards. Once.

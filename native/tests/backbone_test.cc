@@ -119,28 +119,35 @@ void checkpointed_gradients_are_the_same() {
   for (const std::string backbone :
        {"resnext50_32x4d", "seresnet50", "vgg16_bn", "densenet121", "mobilenet_v1_025",
         "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "convnext_tiny"}) {
-    for (const NormPolicy norm : {NormPolicy::kGroup, NormPolicy::kTrain}) {
-      for (const auto& [frozen, recompute] :
-           {std::pair{0, Recompute::kAll}, {3, Recompute::kAll}, {0, Recompute::kEarly}}) {
-        ModelConfig c = config_of(backbone, norm);
-        c.frozen_stages = frozen;
-        const Retinanet plain = make(c), saving = make(c);
-        const at::Tensor x = random_input({2, 1, 96, 64});
-        const auto a = gradients(plain, x, frozen, Recompute::kNothing),
-                   b = gradients(saving, x, frozen, recompute);
-        EXPECT_EQUAL(a.size(), b.size());
-        for (const auto& [name, gradient] : a) {
-          EXPECT(b.contains(name));
-          EXPECT_NEAR((gradient - b.at(name)).abs().max().item<double>(), 0,
-                      1e-4 * (1e-3 + gradient.abs().max().item<double>()));
-        }
-        for (const Parameter& p : plain.parameters) {
-          if (p.role == Role::kBuffer)
-            EXPECT(at::equal(p.value, saving.parameters.find(p.name)->value));
-          // The heads are not part of this pass, and C2 is not read.
-          if (p.name.starts_with("head.")) continue;
-          EXPECT_EQUAL(a.contains(p.name), p.trainable);
-        }
+    using Case =
+        std::tuple<NormPolicy, int, Recompute, size_t>;  // ..., frozen stages, ..., at once
+    for (const auto& [norm, frozen, recompute, at_once] :
+         std::vector<Case>{{NormPolicy::kGroup, 0, Recompute::kAll, 4},
+                           {NormPolicy::kGroup, 3, Recompute::kAll, 4},
+                           {NormPolicy::kGroup, 0, Recompute::kEarly, 4},
+                           {NormPolicy::kTrain, 0, Recompute::kAll, 4},
+                           {NormPolicy::kTrain, 3, Recompute::kAll, 4},
+                           {NormPolicy::kTrain, 0, Recompute::kEarly, 1},
+                           {NormPolicy::kFrozen, 0, Recompute::kEarly, 4},
+                           {NormPolicy::kFrozen, 2, Recompute::kEarly, 1}}) {
+      ModelConfig c = config_of(backbone, norm);
+      c.frozen_stages = frozen;
+      const Retinanet plain = make(c), saving = make(c);
+      const at::Tensor x = random_input({2, 1, 96, 64});
+      const auto a = gradients(plain, x, frozen, Recompute::kNothing),
+                 b = gradients(saving, x, frozen, recompute, at_once);
+      EXPECT_EQUAL(a.size(), b.size());
+      for (const auto& [name, gradient] : a) {
+        EXPECT(b.contains(name));
+        EXPECT_NEAR((gradient - b.at(name)).abs().max().item<double>(), 0,
+                    1e-4 * (1e-3 + gradient.abs().max().item<double>()));
+      }
+      for (const Parameter& p : plain.parameters) {
+        if (p.role == Role::kBuffer)
+          EXPECT(at::equal(p.value, saving.parameters.find(p.name)->value));
+        // The heads are not part of this pass, and C2 is not read.
+        if (p.name.starts_with("head.")) continue;
+        EXPECT_EQUAL(a.contains(p.name), p.trainable);
       }
     }
   }

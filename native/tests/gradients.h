@@ -20,8 +20,9 @@ inline at::Tensor random_input(at::IntArrayRef shape, uint64_t seed = 3) {
 
 // Gradients of all parameters after one backward through backbone and pyramid.
 inline std::map<std::string, at::Tensor> gradients(const Retinanet& net, const at::Tensor& x,
-                                                   int frozen, Recompute recompute) {
-  BackbonePass pass(net, x, frozen, recompute);
+                                                   int frozen, Recompute recompute,
+                                                   size_t at_once = 4) {
+  BackbonePass pass(net, x, frozen, recompute, at_once);
   FpnPass pyramid(net.fpn, pass.taps(), /*by_level=*/true);
   for (size_t level = 0; level < net.fpn.levels.size(); ++level) {
     const at::Tensor map = pyramid.map(level);

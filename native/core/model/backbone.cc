@@ -136,7 +136,7 @@ at::Tensor activate(Op op, at::Tensor x, bool overwrite) {
 // Whether node `relu` is a ReLU that only the max pool behind it reads.
 bool pools_next(const Backbone& net, const Segment& segment, int relu) {
   return net.nodes[relu].op == Op::kRelu && relu + 1 < segment.last && net.readers[relu] == 1 &&
-         net.nodes[relu + 1].op == Op::kMaxPool;
+         net.nodes[relu + 1].op == Op::kMaxPool && net.nodes[relu + 1].inputs[0] == relu;
 }
 
 // What one call does from a convolution on: its norm, an addition, a ReLU, as far as they follow
@@ -272,7 +272,9 @@ at::Tensor run_segment(const Backbone& net, const Segment& segment, const at::Te
       case Op::kAdd: {
         at::Tensor a = value(from);
         const at::Tensor& b = value(node.inputs[1]);
-        if (i + 1 < segment.last && net.readers[i] == 1 && net.nodes[i + 1].op == Op::kRelu) {
+        const bool relu = i + 1 < segment.last && net.readers[i] == 1 &&
+                          net.nodes[i + 1].op == Op::kRelu && net.nodes[i + 1].inputs[0] == i;
+        if (relu) {
           y = add_relu(a, b, overwritable(from));
           ++i;
         } else {

@@ -60,9 +60,11 @@ FixedNorm fixed_norm(const Conv& conv, const Norm& norm) {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// The gradient before a ReLU whose result is y, in dy's memory where nobody else holds it.
+// The gradient before a ReLU whose result is y, in dy's memory where nobody else holds it. Nodes
+// take `upstream` by reference for its sake: it is the engine's own list, and a copy would hold
+// every gradient a second time.
 at::Tensor before_relu(at::Tensor dy, const at::Tensor& y) {
-  if (dy.use_count() == 1 && dy.storage().use_count() == 1)
+  if (dy.use_count() == 1 && dy.storage().use_count() == 1 && dy.is_non_overlapping_and_dense())
     return at::threshold_backward_out(dy, dy, y, 0);
   return at::threshold_backward(dy, y, 0);
 }
@@ -89,7 +91,7 @@ struct ConvNode : torch::autograd::Function<ConvNode> {
     return y;
   }
 
-  static variable_list backward(AutogradContext* context, variable_list upstream) {
+  static variable_list backward(AutogradContext* context, variable_list& upstream) {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &x = saved[0], &weight = saved[1], &scale = saved[2], &y = saved[3];
     const std::array<bool, 3> wanted{context->needs_input_grad(0), context->needs_input_grad(1),
@@ -97,7 +99,7 @@ struct ConvNode : torch::autograd::Function<ConvNode> {
     const at::Tensor w = folded(weight, scale, x);
     at::Tensor dx, dw, db;
     if (context->saved_data["winograd"].toBool()) {
-      const WinogradGradients g = winograd_backward(x, w, y, upstream[0], wanted);
+      const WinogradGradients g = winograd_backward(x, w, y, std::move(upstream[0]), wanted);
       dx = g.x;
       dw = g.weight;
       db = g.bias;
@@ -162,7 +164,7 @@ struct AddReluNode : torch::autograd::Function<AddReluNode> {
     return y;
   }
 
-  static variable_list backward(AutogradContext* context, variable_list upstream) {
+  static variable_list backward(AutogradContext* context, variable_list& upstream) {
     const at::Tensor d = before_relu(std::move(upstream[0]), context->get_saved_variables()[0]);
     return {d, d, at::Tensor()};
   }

@@ -5,22 +5,25 @@
 #include <iterator>
 #include <utility>
 
+#include "core/ops/max_pool.h"
 #include "core/roots.h"
+#include "core/switches.h"
 
 namespace mammo {
 namespace {
 
-// Segments that are computed again with their graph at once: C2 and a block of most backbones. More
-// go in two halves, the first of which runs once more.
-constexpr size_t kAtOnce = 4;
-
-// A stem of one convolution and a max pool, of which relu_max_pool keeps next to nothing.
-bool keeps_little_of_stem(const Backbone& net) {
+// A stem of one convolution, its norm folded, and a max pool: relu_max_pool, where it runs, keeps
+// next to nothing of it.
+bool keeps_little_of_stem(const Backbone& net, const at::Tensor& input) {
   const Segment& stem = net.segments.front();
   int convolutions = 0;
-  for (int i = stem.first; i < stem.last; ++i) convolutions += net.nodes[i].op == Op::kConv;
+  for (int i = stem.first; i < stem.last; ++i) {
+    const Node& node = net.nodes[i];
+    convolutions += node.op == Op::kConv;
+    if (node.op == Op::kNorm && !folds(node.norm, Phase::kTrain)) return false;
+  }
   return convolutions == 1 && net.nodes[stem.last - 1].op == Op::kMaxPool &&
-         net.segments[1].stage > 1;
+         net.segments[1].stage > 1 && switches().compact_pool && relu_max_pool_takes(input);
 }
 
 }  // namespace
@@ -76,8 +79,8 @@ HeadOutputs forward(const Retinanet& net, const at::Tensor& input) {
 }
 
 BackbonePass::BackbonePass(const Retinanet& net, const at::Tensor& input, int frozen_stages,
-                           Recompute recompute)
-    : net_(net) {
+                           Recompute recompute, size_t at_once)
+    : net_(net), at_once_(at_once) {
   const bool early = recompute == Recompute::kEarly;
   const int last_stage = recompute == Recompute::kAll ? 5 : 0;
   at::Tensor x = input;
@@ -89,8 +92,8 @@ BackbonePass::BackbonePass(const Retinanet& net, const at::Tensor& input, int fr
     // of C3 keeps at C2's size.
     const int before = i == 0 ? 0 : net.backbone.segments[i - 1].stage;
     const bool joins = before == 2 && segment.stage == 3;  // to the part before
-    const bool given_up =
-        segment.stage == 1 ? !keeps_little_of_stem(net.backbone) : segment.stage == 2 || joins;
+    const bool given_up = segment.stage == 1 ? !keeps_little_of_stem(net.backbone, input)
+                                             : segment.stage == 2 || joins;
     const bool saved = trained && (early ? given_up : segment.stage <= last_stage && i > 0);
     // Frozen convolutions leave channels-last maps, trained ones work on NCHW.
     if (trained) x = x.contiguous();
@@ -146,7 +149,7 @@ at::Tensor BackbonePass::backward_again(at::Tensor gradient) {
   while (!saved_.empty()) {
     Saved saved = std::move(saved_.back());
     saved_.pop_back();
-    if (saved.last - saved.first > kAtOnce) {
+    if (saved.last - saved.first > at_once_) {
       const size_t middle = (saved.first + saved.last) / 2;
       const at::NoGradGuard no_grad;
       at::Tensor x = saved.input;

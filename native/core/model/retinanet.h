@@ -44,11 +44,13 @@ Taps backbone_forward(const Retinanet& net, const at::Tensor& input);
 /// The backbone in training: forward now, backward later. Stages up to `frozen_stages` run without
 /// gradient and with fixed statistics. What `recompute` names is computed again in the backward:
 /// every block alone, of which only the input is kept; or early, the blocks up to the first of C3,
-/// of which their small maps are kept too (run_segment), and a stem of more than one convolution.
+/// of which their small maps are kept too (run_segment), and a stem that would keep much.
+/// Segments of one part are computed again `at_once`, with their graph (C2 and a block of most
+/// backbones); more go in two halves, the first of which runs once more.
 class BackbonePass {
  public:
   BackbonePass(const Retinanet& net, const at::Tensor& input, int frozen_stages,
-               Recompute recompute);
+               Recompute recompute, size_t at_once = 4);
 
   /// Leaves for the pyramid to start from: detached, requiring a gradient where something below is
   /// trained.
@@ -65,6 +67,7 @@ class BackbonePass {
     KeptMaps kept;
   };
   const Retinanet& net_;
+  size_t at_once_;
   Taps outputs_, leaves_;     // outputs_ carry the graph, unless their segment was saved
   std::vector<Saved> saved_;  // what is computed again: a run of the trained segments
   at::Tensor first_;          // output with its graph of the segment before the saved ones

@@ -29,6 +29,7 @@ void for_planes(const at::Tensor& x, const F& f) {
 
 struct PoolNode : torch::autograd::Function<PoolNode> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const PoolWindow& w) {
+    TORCH_INTERNAL_ASSERT(w.kernel <= 15, "a place in a window is a byte");
     const at::Tensor plain = x.contiguous();
     const std::array<int64_t, 4> size{x.size(0), x.size(1), w.output[0], w.output[1]};
     at::Tensor y = at::empty(size, x.options());
@@ -47,7 +48,7 @@ struct PoolNode : torch::autograd::Function<PoolNode> {
     return y;
   }
 
-  static variable_list backward(AutogradContext* context, variable_list upstream) {
+  static variable_list backward(AutogradContext* context, variable_list& upstream) {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &y = saved[0], &place = saved[1], dy = upstream[0].contiguous();
     const std::vector<int64_t> s = context->saved_data["shape"].toIntVector();

@@ -1,6 +1,6 @@
 // ReLU and max pooling in one node, for the stem of a network that is trained: of its input nothing
 // is kept, of its output one byte per pixel says where the largest value stood (LibTorch keeps the
-// input of the ReLU's result and eight bytes). Values and gradients equal relu, then max_pool2d.
+// result of the ReLU and eight bytes). Values and gradients equal relu, then max_pool2d.
 #pragma once
 
 #include <ATen/ATen.h>

@@ -58,9 +58,9 @@ bool winograd_takes(const at::Tensor& x, const at::Tensor& weight) {
 }
 
 WinogradGradients winograd_backward(const at::Tensor& x, const at::Tensor& weight,
-                                    const at::Tensor& y, const at::Tensor& dy_given,
+                                    const at::Tensor& y, at::Tensor dy,
                                     std::array<bool, 3> wanted) {
-  const at::Tensor dy = channels_last(dy_given);
+  dy = channels_last(dy);
   const at::Tensor gate = y.defined() ? channels_last(y) : y;
   WinogradGradients g;
   // The weights first: of the largest maps there are never more than the gradient and one copy.

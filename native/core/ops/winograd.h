@@ -30,7 +30,6 @@ struct WinogradGradients {
 /// Gradients of winograd_convolve(x, weight, bias) from that of its result, `dy`. `y` is the result
 /// where it went through the ReLU, and undefined otherwise.
 WinogradGradients winograd_backward(const at::Tensor& x, const at::Tensor& weight,
-                                    const at::Tensor& y, const at::Tensor& dy,
-                                    std::array<bool, 3> wanted);
+                                    const at::Tensor& y, at::Tensor dy, std::array<bool, 3> wanted);
 
 }  // namespace mammo
