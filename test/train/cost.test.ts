@@ -63,6 +63,8 @@ const MEASURED: { given: Parameters<typeof setting>[0]; gib: number }[] = [
   { given: { checkpoint: 'early', height: 2048, width: 1664 }, gib: 2.243 },
   { given: { height: 2048, width: 1664 }, gib: 2.951 },
   { given: { frozenStages: 5, height: 2048, width: 1664 }, gib: 0.776 },
+  { given: { frozenStages: 5, height: 4096, width: 3328 }, gib: 1.836 },
+  { given: { checkpoint: 'early', height: 4096, width: 3328 }, gib: 7.737 },
   { given: { frozenStages: 3 }, gib: 0.599 },
   { given: { frozenStages: 5 }, gib: 0.39 },
   { given: { backbone: 'resnet18' }, gib: 0.429 },
