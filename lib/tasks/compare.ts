@@ -7,8 +7,10 @@ import { parse } from 'yaml'
 import { writeFileAtomic } from '../atomic-write.js'
 import type { Config } from '../config/schema.js'
 import { openRecords } from '../data/prepared.js'
+import type { Part } from '../data/split.js'
 import { UsageError } from '../errors.js'
 import { type Comparison, compareDetections } from '../evaluate/compare.js'
+import { pairedRecall, type RecallDifference } from '../evaluate/recall.js'
 import type { Detection, ImageTruth } from '../evaluate/types.js'
 import {
   type ComparedRun,
@@ -38,6 +40,10 @@ export interface CompareRunsOptions {
   out?: string | null
   /** Resamples of patients for paired differences; 0: none. */
   bootstrap?: number
+  /** Parts whose stored detections are paired, together; default: the part that each run scored while it was trained. */
+  parts?: readonly Part[]
+  /** Ascending sides, in pixels of the film, that part the lesions of the recall table. */
+  sides?: readonly number[]
 }
 
 export interface PairedRuns {
@@ -45,7 +51,12 @@ export interface PairedRuns {
   b: string
   images: number
   comparison: Comparison
+  /** Over all kept detections, at IoU 0.2 and 0.5. */
+  recall: RecallDifference[]
 }
+
+/** IoUs of the recall table: roughly found, and found as AP50 counts. */
+const RECALL_IOUS = [0.2, 0.5]
 
 export interface CompareRunsResult {
   runs: string[]
@@ -82,7 +93,7 @@ export async function compareRuns(
       fix: 'give run folders, or the folder of a sweep or of a cross-validation',
     })
   }
-  const runs = await Promise.all(folders.map((folder, i) => readStoredRun(folder, nameIn(folders, i))))
+  const runs = await Promise.all(folders.map((folder, i) => readStoredRun(folder, nameIn(folders, i), options.parts)))
   const { by = [] } = options
   const warnings = comparisonWarnings(runs)
   const differences = configDifferences(runs)
@@ -93,7 +104,7 @@ export async function compareRuns(
     by,
   )
   const groups = by.length === 0 ? [] : groupLines(metrics)
-  const { paired, remark } = pairRuns(runs, options.bootstrap ?? 2000)
+  const { paired, remark } = pairRuns(runs, options.bootstrap ?? 2000, options.sides ?? [])
   const result = { runs: folders, warnings, differences, environment, metrics, groups, paired }
   if (options.out === null) return { ...result, page: null }
   const page = resolve(options.out ?? 'compare.html')
@@ -129,16 +140,23 @@ function nameIn(folders: readonly string[], i: number): string {
     : folder.split('/').slice(-3).join('/')
 }
 
-/** Reads a finished or open run. */
-export async function readStoredRun(folder: string, name: string): Promise<StoredRun> {
+/**
+ * Reads a finished or open run. With `parts` its detections are those of these parts together (`evaluate RUN --split PART` stores them), and null
+ * when one is missing.
+ */
+export async function readStoredRun(folder: string, name: string, parts?: readonly Part[]): Promise<StoredRun> {
   const record = await readRunRecord(folder)
   const config = parse(await readFile(join(folder, 'config.resolved.yaml'), 'utf8')) as Config
   const history = parseResults(await readFile(join(folder, 'results.csv'), 'utf8').catch(() => ''))
   const { tool, addon, host, devices, env, numerics } = record
   const environment = { tool, addon, host, devices, env, numerics }
   const dataset = record.dataset as { splitHash?: string; fold?: number | null } | null
-  const path = join(folder, 'eval', 'predictions.coco.json')
-  const predictions = existsSync(path) ? (await readPredictions(path, config.data.classes)).detections : null
+  const own = config.evaluate.split
+  const paths = (parts ?? [own]).map((part) => join(folder, 'eval', part === own ? '' : part, 'predictions.coco.json'))
+  const stored = paths.every((path) => existsSync(path))
+    ? await Promise.all(paths.map((path) => readPredictions(path, config.data.classes)))
+    : null
+  const predictions = stored === null ? null : new Map(stored.flatMap(({ detections }) => [...detections]))
   const truth = predictions === null ? null : await truthFor(config, [...predictions.keys()])
   const masses = truth?.reduce((sum, image) => sum + image.boxes.filter((box) => !box.ignore).length, 0) ?? null
   return {
@@ -157,7 +175,11 @@ async function truthFor(config: Config, ids: readonly string[]): Promise<ImageTr
 }
 
 /** The first run against each other one that was scored on the same images. */
-function pairRuns(runs: readonly StoredRun[], draws: number): { paired: PairedRuns[]; remark: string } {
+function pairRuns(
+  runs: readonly StoredRun[],
+  draws: number,
+  sides: readonly number[],
+): { paired: PairedRuns[]; remark: string } {
   const [first, ...others] = runs
   const paired: PairedRuns[] = []
   const left: string[] = []
@@ -178,7 +200,11 @@ function pairRuns(runs: readonly StoredRun[], draws: number): { paired: PairedRu
       ...{ maxDetections: rules.maxDetections, criterion: rules.criteria[0]!, credit: rules.credit },
       bootstrap: { draws, seed: config.run.seed },
     })
-    paired.push({ a: first!.name, b: other.name, images: truth.length, comparison })
+    const recall = pairedRecall(truth, predictions, other.predictions!, {
+      ...{ ious: RECALL_IOUS, sides, maxDetections: rules.maxDetections, scoreThreshold: rules.scoreThreshold },
+      bootstrap: { draws, seed: config.run.seed },
+    })
+    paired.push({ a: first!.name, b: other.name, images: truth.length, comparison, recall })
   }
   const how = `Each run against ${first!.name} on the same images: differences of AP and of lesions found with ${draws} paired resamples of patients, patients by McNemar's exact test. Not corrected for several comparisons.`
   const missing = ` Not paired, for lack of stored detections of the same images or of the prepared folder: ${left.join(', ')}.`
@@ -218,7 +244,11 @@ export function groupTables(lines: readonly GroupLine[]): ReportTable[] {
 
 /** Paired differences as texts. */
 export function pairedTables(paired: readonly PairedRuns[]): ReportTable[] {
-  return paired.map(({ a, b, images, comparison }) => ({
+  return paired.flatMap((pair) => [differenceTable(pair), recallTable(pair)])
+}
+
+function differenceTable({ a, b, images, comparison }: PairedRuns): ReportTable {
+  return {
     caption: `${b} against ${a}, ${images} images`,
     head: ['number', a, b, 'difference', '95 % interval', 'p', `patients: only ${a}`, `only ${b}`, 'p (McNemar)'],
     rows: [
@@ -230,7 +260,20 @@ export function pairedTables(paired: readonly PairedRuns[]): ReportTable[] {
       p === null ? '' : p.toFixed(3),
       ...(patients === undefined ? ['', '', ''] : [patients.onlyA, patients.onlyB, patients.p.toFixed(3)]),
     ]),
-  }))
+  }
+}
+
+function recallTable({ a, b, images, recall }: PairedRuns): ReportTable {
+  const lesionsOf = ({ from, to }: RecallDifference) =>
+    to === null ? (from === 0 ? 'all' : `side from ${from}`) : `side ${from} to ${to}`
+  return {
+    caption: `recall over all kept detections, ${b} against ${a}, ${images} images`,
+    head: ['IoU', 'lesions, side in pixels', 'number', a, b, 'difference', '95 % interval'],
+    rows: recall.map((row) => [
+      ...[row.iou, lesionsOf(row), row.lesions, three(row.a), three(row.b), signed(row.difference)],
+      row.interval === null ? '' : `${signed(row.interval.low)} to ${signed(row.interval.high)}`,
+    ]),
+  }
 }
 
 function pageOf(

@@ -82,6 +82,23 @@ t.test('runs of different splits are compared with a warning; one run is refused
   await t.rejects(compareRuns([a, join(root, 'nothing')]), { code: 'ERR_MAMMO_ARGUMENT' })
 })
 
+t.test('recall by side; parts are paired together only where both runs have stored them', async (t) => {
+  const own = (await compareRuns([a, b], { out: null, bootstrap: 50, sides: [8, 16] })).paired[0]!.recall
+  t.equal(own.length, 8)
+  t.ok(own[0]!.difference! > 0 && own[0]!.interval!.low <= own[0]!.difference!)
+  t.equal(own[1]!.lesions + own[2]!.lesions + own[3]!.lesions, own[0]!.lesions)
+  const parts = { out: null, bootstrap: 50, parts: ['val', 'test'] as const }
+  const before = await compareRuns([a, b], parts)
+  t.same(before.paired, [], 'no detections of the test part are stored')
+  const tested = set.split.folds[0]!.test.map((id) =>
+    imageTruth(set.records.find((record) => record.id === id)!, ['mass']),
+  )
+  for (const folder of [a, b])
+    await storeDetections(join(folder, 'eval', 'test', 'predictions.coco.json'), tested, 1, 'test')
+  t.equal((await compareRuns([a, b], parts)).paired[0]!.images, 12)
+  t.equal((await compareRuns([a, b], { ...parts, parts: ['test'] })).paired[0]!.images, 2)
+})
+
 t.test('sweep infer on a run: the threshold that removes the false ones; never on the test part', async (t) => {
   const result = await sweepInfer([b], { bootstrap: 50, rankBy: 'F1' })
   t.equal(result.images, 10)
