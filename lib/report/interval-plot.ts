@@ -22,7 +22,9 @@ export function intervalPlotSpec({ title, xTitle, marks, rule }: IntervalPlot): 
   const yOffset = { field: 'repeat', type: 'nominal', sort: repeats }
   const range = repeats.map((_, i) => palette[i % palette.length]!)
   const color = { field: 'repeat', type: 'nominal', title: null, scale: { domain: repeats, range } }
-  const x = (field: string) => ({ field, type: 'quantitative', title: xTitle, scale: { domainMin: 0, nice: true } })
+  // Zero is always in sight, also for differences.
+  const domainMin = Math.min(0, ...marks.map(({ low }) => low))
+  const x = (field: string) => ({ field, type: 'quantitative', title: xTitle, scale: { domainMin, nice: true } })
   const layer: unknown[] = [
     {
       data: { values: marks },

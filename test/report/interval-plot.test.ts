@@ -16,3 +16,15 @@ t.test('groups keep their order; value and interval share a row', async (t) => {
   t.match(svg, '>start<')
   t.ok(svg.indexOf('>b<') < svg.indexOf('>a<'))
 })
+
+t.test('zero is in sight, and differences below it too', (t) => {
+  const lowest = (low: number) =>
+    intervalPlotSpec({
+      title: 'x',
+      xTitle: 'y',
+      marks: [{ group: 'a', repeat: 'r', value: 0.1, low, high: 0.2 }],
+    }) as unknown
+  t.match(lowest(0.05), { layer: [{ encoding: { x: { scale: { domainMin: 0 } } } }] })
+  t.match(lowest(-0.07), { layer: [{ encoding: { x: { scale: { domainMin: -0.07 } } } }] })
+  t.end()
+})
