@@ -69,7 +69,8 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
     const elements = node.channels * area(stride)
     const train = node.stage > frozenStages
     // Block by block all but the stem; early the blocks up to the first of C3.
-    const recomputed = train && again && node.stage > 1 && (again !== 'early' || node.stage < 3 || (node.stage === 3 && !c3Begun))
+    const recomputed =
+      train && again && node.stage > 1 && (again !== 'early' || node.stage < 3 || (node.stage === 3 && !c3Begun))
     const fresh =
       !['batchNorm', 'relu', 'relu6', 'add'].includes(node.op) || (node.op === 'batchNorm' && model.norm === 'train')
     buffer.set(i, fresh ? i : buffer.get(from)!)
