@@ -54,10 +54,12 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
   const saved = new Set<number>()
   let [macs, trainedMacs, againMacs, all, trained, laidOut] = [0, 0, 0, 0, 0, 0]
   let [indices, block, worstBlock, group] = [0, 0, 0, 0]
-  let small: number[] = []
+  let below: number | undefined
+  let convolutions: { node: number; macs: number }[] = []
   let c3Begun = false
   const frozen: { elements: number; node: BackboneNode }[] = []
   const input = model.channels * area(1)
+  const lowest = model.levels[0]!
   // Of the batch: maps once per image, weights once.
   const moved = (maps: number, weights: number) => FLOAT * (batch * maps + weights)
   let backboneTraffic = 0
@@ -79,6 +81,7 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
       const weights = (node.channels * source.channels * node.kernel! ** 2) / (node.groups ?? 1)
       macs += weights * area(stride)
       all += weights
+      convolutions.push({ node: i, macs: weights * area(stride) })
       backboneTraffic += moved(source.channels * area(source.stride) + elements, weights)
       if (train) {
         trainedMacs += weights * area(stride)
@@ -87,24 +90,33 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
       } else laidOut += laidOutWeights(node, source.channels, weights)
     }
     if (fresh) block += elements
-    if (node.op === 'conv') small.push(i)
     // Of the two that are added one goes into the other.
-    if (node.op === 'add' && node.inputs.every((input) => small.includes(input - 1))) block -= elements
+    const ofBlock = (input: number) => convolutions.some(({ node }) => node === input - 1)
+    if (node.op === 'add' && node.inputs.every(ofBlock)) block -= elements
     if (!train) frozen.push({ elements, node })
     // Of a ReLU and a pool in one a byte per pixel is kept, and not what they read.
     const pool = node.op === 'maxPool' && backbone.nodes[from]?.op === 'relu'
     if (train && pool) indices += elements / FLOAT
     if (train && !recomputed && !pool && node.op !== 'add')
       for (const input of node.inputs) if (fresh) saved.add(buffer.get(input)!)
+    // What is computed again starts from a map that stays; behind frozen stages nothing else keeps it, but a tap (below).
+    const last = backbone.nodes[from]?.stage ?? 0
+    const starts = recomputed && last > 0 && last <= frozenStages && !(last >= lowest && last <= 5)
+    if (starts) saved.add(buffer.get(from)!)
+    if (recomputed) below ??= bytesOf(saved)
     const end = node.op === 'maxPool' || (node.op === 'relu' && backbone.nodes[from]?.op === 'add')
     if (!end) continue
     if (again === 'early' && recomputed) {
       // Of each block what is at most half as large as its end; in the end all maps of all blocks are there, and gradients.
-      for (const conv of small) if (2 * size.get(conv)! <= elements) saved.add(conv)
+      for (const { node: conv, macs } of convolutions) {
+        if (2 * size.get(conv)! > elements) continue
+        saved.add(conv)
+        againMacs -= macs
+      }
       group += block
       if (node.stage === 3) {
         saved.add(buffer.get(i)!)
-        worstBlock = input + group + 6 * elements
+        worstBlock = below! + group + 6 * elements
       }
     } else if (train) {
       saved.add(buffer.get(i)!)
@@ -112,14 +124,13 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
     }
     if (node.stage === 3) c3Begun = true
     block = 0
-    small = []
+    convolutions = []
   }
 
   let neck = 0
   let neckWeights = 0
   let neckTraffic = 0
   let merged = 0
-  const lowest = model.levels[0]!
   const tapAt = new Map(backbone.taps.map((tap) => [tap.level, tap]))
   let taps = 0
   for (let level = 5; level >= lowest; level--) {
@@ -178,7 +189,7 @@ export function stepCost({ model, backbone, anchorsPerCell, height, width, batch
   const moments = {
     head: { maps: input + kept + taps + merged + map + head, gradients: late },
     'backbone forward': { maps: input + kept + worstWithoutGradient(frozen), gradients: 0 },
-    'backbone backward': { maps: again === false ? 0 : input + indices + worstBlock, gradients: trainedAll },
+    'backbone backward': { maps: again === false ? 0 : indices + worstBlock, gradients: trainedAll },
   }
   const at = (name: keyof typeof moments) => batch * moments[name].maps + moments[name].gradients
   const worst = (Object.keys(moments) as (keyof typeof moments)[]).reduce((a, b) => (at(b) > at(a) ? b : a))

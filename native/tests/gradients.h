@@ -2,7 +2,6 @@
 #pragma once
 
 #include <ATen/ATen.h>
-#include <ATen/CPUGeneratorImpl.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <map>
@@ -10,12 +9,12 @@
 #include <vector>
 
 #include "core/model/retinanet.h"
+#include "noise.h"
 
 namespace mammo::test {
 
 inline at::Tensor random_input(at::IntArrayRef shape, uint64_t seed = 3) {
-  at::Generator generator = at::detail::createCPUGenerator(seed);
-  return at::empty(shape).normal_(0, 1, generator);
+  return noise(shape, seed);
 }
 
 // Gradients of all parameters after one backward through backbone and pyramid.

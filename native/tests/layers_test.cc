@@ -10,14 +10,12 @@
 #include "check.h"
 #include "configs.h"
 #include "core/model/backbone.h"
+#include "noise.h"
 
 using namespace mammo;
+using test::noise;
 
 namespace {
-
-at::Tensor noise(at::IntArrayRef shape, uint64_t seed, at::ScalarType type = at::kFloat) {
-  return at::empty(shape, type).normal_(0, 1, at::detail::createCPUGenerator(seed));
-}
 
 at::Tensor leaf(const at::Tensor& t, bool wanted = true) {
   return t.clone().requires_grad_(wanted);
@@ -36,8 +34,9 @@ void convolutions_equal_libtorch() {
       for (const auto type : {at::kFloat, at::kDouble}) {
         for (const bool biased : {false, true}) {
           for (const bool input : {false, true}) {
-            const at::Tensor x = noise({2, 6, rows, cols}, 1, type),
-                             w = noise({5, 6, kernel, kernel}, 2, type), b = noise({5}, 3, type);
+            const at::Tensor x = noise({2, 6, rows, cols}, 1, 1, type),
+                             w = noise({5, 6, kernel, kernel}, 2, 1, type),
+                             b = noise({5}, 3, 1, type);
             const at::Tensor x1 = leaf(x, input), w1 = leaf(w), b1 = leaf(b);
             const at::Tensor x2 = leaf(x, input), w2 = leaf(w), b2 = leaf(b);
             const Conv conv{w1, biased ? b1 : at::Tensor(), stride, Border::kSymmetric};
@@ -48,7 +47,7 @@ void convolutions_equal_libtorch() {
                     .relu();
             EXPECT(difference(y.detach(), expected.detach()) < 1e-6);
             const at::Tensor dy =
-                noise(y.sizes(), 4, type).contiguous(at::MemoryFormat::ChannelsLast);
+                noise(y.sizes(), 4, 1, type).contiguous(at::MemoryFormat::ChannelsLast);
             torch::autograd::backward({y}, {dy});
             torch::autograd::backward({expected}, {dy});
             EXPECT_EQUAL(x1.grad().defined(), input);

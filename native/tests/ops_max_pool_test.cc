@@ -1,7 +1,6 @@
 // ReLU and max pooling in one node against LibTorch's two: every border, values, gradients, ties,
 // NaN, empty batches, threads.
 #include <ATen/ATen.h>
-#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -10,14 +9,12 @@
 #include "check.h"
 #include "core/model/layers.h"
 #include "core/ops/max_pool.h"
+#include "noise.h"
 
 using namespace mammo;
+using test::noise;
 
 namespace {
-
-at::Tensor noise(at::IntArrayRef shape, uint64_t seed, at::ScalarType type = at::kFloat) {
-  return at::empty(shape, type).normal_(0, 1, at::detail::createCPUGenerator(seed));
-}
 
 const std::vector<SlidingWindow> kWindows{{3, 2, Border::kSymmetric}, {3, 2, Border::kTf},
                                           {3, 2, Border::kEnd},       {2, 2, Border::kValid},
@@ -29,11 +26,11 @@ void equals_relu_and_max_pool() {
       for (const auto& size : std::vector<std::vector<int64_t>>{
                {2, 3, 16, 20}, {1, 2, 15, 17}, {1, 1, 5, 64}, {3, 1, 7, 5}}) {
         // Quarters: many equal values in a window, so that the choice among them shows.
-        at::Tensor x = at::round(noise(size, 1, type) * 4) / 4;
+        at::Tensor x = at::round(noise(size, 1, 1, type) * 4) / 4;
         at::Tensor a = x.clone().requires_grad_(true), b = x.clone().requires_grad_(true);
         const at::Tensor y = relu_max_pool(a, window), expected = max_pool(b.relu(), window);
         EXPECT(at::equal(y, expected));
-        const at::Tensor dy = noise(y.sizes(), 2, type);
+        const at::Tensor dy = noise(y.sizes(), 2, 1, type);
         torch::autograd::backward({y}, {dy});
         torch::autograd::backward({expected}, {dy});
         EXPECT(at::allclose(a.grad(), b.grad(), 1e-6, 1e-6));
@@ -44,8 +41,8 @@ void equals_relu_and_max_pool() {
 
 void gradient_is_that_of_the_values() {
   const SlidingWindow window{3, 2, Border::kSymmetric};
-  at::Tensor x = noise({1, 2, 9, 8}, 3, at::kDouble).requires_grad_(true);
-  const at::Tensor dy = noise({1, 2, 5, 4}, 4, at::kDouble);
+  at::Tensor x = noise({1, 2, 9, 8}, 3, 1, at::kDouble).requires_grad_(true);
+  const at::Tensor dy = noise({1, 2, 5, 4}, 4, 1, at::kDouble);
   torch::autograd::backward({relu_max_pool(x, window)}, {dy});
   at::NoGradGuard no_grad;
   double* values = x.data_ptr<double>();

@@ -2,7 +2,6 @@
 // the convolutions that the switches replace. Tests of single tricks with more cases stand beside
 // their parts: windows of the box tower in session_test, the matcher and the focal loss in ops_*.
 #include <ATen/ATen.h>
-#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <unistd.h>
@@ -16,8 +15,10 @@
 #include "core/ops/winograd.h"
 #include "core/session.h"
 #include "core/switches.h"
+#include "noise.h"
 
 using namespace mammo;
+using test::noise;
 
 namespace {
 
@@ -28,10 +29,6 @@ struct With {
   ~With() { set_switches(before); }
   Switches before;
 };
-
-at::Tensor noise(at::IntArrayRef shape, uint64_t seed, double scale = 1) {
-  return at::empty(shape).normal_(0, scale, at::detail::createCPUGenerator(seed));
-}
 
 double relative(const at::Tensor& a, const at::Tensor& b) {
   return ((a.to(at::kDouble) - b.to(at::kDouble)).abs().max() /

@@ -19,6 +19,7 @@
 #include "core/ops/matcher.h"
 #include "core/ops/warp.h"
 #include "core/optimizer.h"
+#include "noise.h"
 #include "ops_fixtures.h"
 
 using namespace mammo;
@@ -29,10 +30,6 @@ using cpu::Vectors;
 namespace {
 
 using Tensors = std::vector<at::Tensor>;
-
-at::Tensor noise(at::IntArrayRef shape, uint64_t seed, double scale = 1) {
-  return at::empty(shape).normal_(0, scale, at::detail::createCPUGenerator(seed));
-}
 
 std::string name(Vectors set) {
   return set == Vectors::kAvx512 ? "AVX-512" : set == Vectors::kAvx2 ? "AVX2" : "baseline";
